@@ -1,0 +1,250 @@
+//! Reading the books: of one context, of a class, of everything that lives, of a thread.
+
+use crate::cells::nanos;
+use crate::class;
+use crate::clock::{self, Rung};
+use crate::current::{self, Frame, FrameKind, Share};
+use crate::node::ledger::{Ledger, RunningSlice};
+use crate::node::{Context, FinishHook, Id, Node};
+use crate::usage::Usage;
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+impl Context {
+    /// What was charged to this context and to everything below it, the slices that run now included.
+    ///
+    /// Walks the live descendants; what is gone was folded in. Never decreases.
+    pub fn usage(&self) -> Usage {
+        if self.is_sentinel() {
+            return sentinel_usage();
+        }
+        read_steadily(|slices| {
+            let mut usage = self.node().total(slices);
+            show_cpu(&self.node().shown_total, &mut usage);
+            usage
+        })
+    }
+
+    /// What was charged to this context itself, the slice that runs now included. Never decreases.
+    pub fn own_usage(&self) -> Usage {
+        if self.is_sentinel() {
+            return sentinel_usage();
+        }
+        read_steadily(|slices| {
+            let mut usage = self.node().own(slices);
+            show_cpu(&self.node().shown_own, &mut usage);
+            usage
+        })
+    }
+
+    /// Wall time from its making to its finish, or to now. Zero for the sentinel.
+    pub fn elapsed(&self) -> Duration {
+        elapsed_of(self.node())
+    }
+
+    /// Ends its scope: runs the finish hooks with the final usage, cancels what is left below, and returns that usage.
+    ///
+    /// Only the first call does that. Work that goes on in it is charged as late, and reported. The hooks run outside
+    /// this context: their CPU goes to the parent, or to `(runtime)`.
+    pub fn finish(&self) -> Usage {
+        current::settle();
+        if self.node().finish(current::ticks()) {
+            let around = self.parent().filter(|parent| !parent.is_finished());
+            let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
+            let _frame = Frame::enter(share, self.place(), FrameKind::Scope);
+            self.node().run_finish_hooks();
+            self.node().cancel_remains();
+        }
+        self.usage()
+    }
+
+    /// Calls `hook` with the total usage when this context finishes. On a finished one it is called at once.
+    ///
+    /// A panic in it is reported and stops there.
+    pub fn on_finish(&self, hook: impl FnOnce(&Usage) + Send + 'static) {
+        let hook: FinishHook = Box::new(hook);
+        if let Err(hook) = self.node().control.add_hook(hook) {
+            hook(&self.usage());
+        }
+    }
+
+    /// Adds to its counters what an executor or a driver measured itself. From any thread.
+    pub fn charge(&self, usage: Usage) {
+        self.node().shared.absorb(usage);
+    }
+}
+
+/// Reads with the slices that run now on any thread; again if one of those threads switched meanwhile.
+fn read_steadily(read: impl Fn(&[RunningSlice]) -> Usage) -> Usage {
+    const TRIES: usize = 8;
+    current::settle();
+    let own = current::ledger();
+    let ledgers = Ledger::all();
+    let others = || ledgers.iter().filter(|ledger| !own.is_some_and(|own| std::ptr::eq(own, **ledger)));
+    for _ in 0..TRIES {
+        let before: Vec<u64> = others().map(|ledger| ledger.running.sequence()).collect();
+        let slices: Vec<_> = others().filter_map(|ledger| ledger.running.read()).collect();
+        let usage = read(&slices);
+        if others().map(|ledger| ledger.running.sequence()).eq(before) {
+            return usage;
+        }
+    }
+    // Threads that switch faster than we read have only short slices: leave them out.
+    read(&[])
+}
+
+/// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two
+/// may differ by some nanoseconds. What was shown once is never taken back.
+fn show_cpu(shown: &AtomicU64, usage: &mut Usage) {
+    let cpu = nanos(usage.cpu);
+    usage.cpu = Duration::from_nanos(shown.fetch_max(cpu, Relaxed).max(cpu));
+}
+
+/// What ran in no context, on all threads.
+pub fn sentinel_usage() -> Usage {
+    current::settle();
+    let own = Context::sentinel().node().shared.read();
+    Ledger::all().iter().map(|ledger| ledger.sentinel.read()).sum::<Usage>() + own
+}
+
+fn elapsed_of(node: &Node) -> Duration {
+    if node.birth.id == 0 {
+        return Duration::ZERO;
+    }
+    let end = node.control.finished_at().unwrap_or_else(current::ticks);
+    Duration::from_nanos(current::ticks_to_ns(end.saturating_sub(node.birth.opened)))
+}
+
+/// One live context, as of the moment of the call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// `class#id`.
+    pub name: String,
+    /// Its class.
+    pub class: &'static str,
+    /// Its number.
+    pub id: Id,
+    /// The number of what it is a part of.
+    pub parent: Option<Id>,
+    /// The line that made it.
+    pub place: &'static Location<'static>,
+    /// Whether its scope has ended; then something still holds it.
+    pub finished: bool,
+    /// Wall time since its making, or from there to its finish.
+    pub elapsed: Duration,
+    /// Own usage.
+    pub own: Usage,
+}
+
+/// Every context that is not gone, the oldest numbers first.
+///
+/// Cost: all registries are held while the nodes are read, some 100 ns for each.
+pub fn live() -> Vec<Snapshot> {
+    current::settle();
+    let slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
+    let mut live: Vec<_> = Ledger::with_all_live(|nodes| {
+        nodes.filter(|node| node.birth.id != 0).map(|node| snapshot(node, &slices)).collect()
+    });
+    live.sort_unstable_by_key(|snapshot: &Snapshot| snapshot.id);
+    live
+}
+
+fn snapshot(node: &Node, slices: &[RunningSlice]) -> Snapshot {
+    Snapshot {
+        name: node.name().to_string(),
+        class: node.birth.class.name,
+        id: Id(node.birth.id),
+        parent: node.birth.parent.as_ref().map(Context::id),
+        place: node.birth.place,
+        finished: node.control.finished_at().is_some(),
+        elapsed: elapsed_of(node),
+        own: node.own(slices),
+    }
+}
+
+/// What all contexts of one class have cost.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClassUsage {
+    /// The class.
+    pub class: &'static str,
+    /// Contexts ever made in it.
+    pub opened: u64,
+    /// Of those, how many are not finished.
+    pub open: u64,
+    /// The sum of their own usage, running ones included: over all classes, everything that was charged to contexts.
+    pub own: Usage,
+    /// The sum of the total usage of those that are gone, children included.
+    pub total: Usage,
+}
+
+/// Every class ever used, by name.
+pub fn classes() -> Vec<ClassUsage> {
+    current::settle();
+    Ledger::with_all_live(|nodes| {
+        let mut living: HashMap<&str, Usage> = HashMap::new();
+        for node in nodes {
+            *living.entry(node.birth.class.name).or_default() += node.own(&[]);
+        }
+        class::all().into_iter().map(|class| class_usage(class, living.get(class.name))).collect()
+    })
+}
+
+fn class_usage(class: &class::Class, living: Option<&Usage>) -> ClassUsage {
+    let finished = class.finished.get();
+    let opened = class.opened.get();
+    ClassUsage {
+        class: class.name,
+        opened,
+        open: opened.saturating_sub(finished),
+        own: class.own.read() + living.copied().unwrap_or_default(),
+        total: class.total.read(),
+    }
+}
+
+/// The books of one thread (P7): `thread_cpu = contexts + late + sentinel + runtime + correction`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Accounts {
+    /// CPU time of this thread since its books were opened, as the kernel says now.
+    pub thread_cpu: Duration,
+    /// Charged to contexts while they were open: the sum over their own cells.
+    pub contexts: Duration,
+    /// Charged to contexts after they finished.
+    pub late: Duration,
+    /// Spent with no context.
+    pub sentinel: Duration,
+    /// The loop's, the driver's and the timers' own: the account `(runtime)`.
+    pub runtime: Duration,
+    /// Nanoseconds by which the parts exceed (-) or miss (+) the whole: drift between the cheap clock and the kernel's.
+    pub correction: i64,
+    /// Wall time the loop was parked, waiting for something to do.
+    pub parked: Duration,
+    /// Time this thread was runnable while another had its CPU, as the kernel's scheduler counts it, over the thread's
+    /// life; zero where the kernel does not tell.
+    pub steal: Duration,
+    /// How CPU time is read here.
+    pub rung: Rung,
+}
+
+/// The books of the calling thread. `None` while it is being destroyed.
+///
+/// Reads the kernel's clock and walks the thread's live contexts.
+pub fn accounts() -> Option<Accounts> {
+    let (ledger, thread_cpu) = current::settled_ledger()?;
+    let ns = Duration::from_nanos;
+    Some(Accounts {
+        thread_cpu: ns(thread_cpu),
+        contexts: ns(ledger.contexts()),
+        late: ns(ledger.late.get()),
+        sentinel: ns(ledger.sentinel_cpu()),
+        runtime: ns(ledger.runtime.get()),
+        correction: -i64::try_from(ledger.negative.get()).unwrap_or(i64::MAX),
+        parked: ns(ledger.parked.get()),
+        steal: ns(clock::run_delay().unwrap_or(0)),
+        rung: current::rung()?,
+    })
+}

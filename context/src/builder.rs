@@ -1,0 +1,137 @@
+//! Making contexts.
+
+use crate::current::{self, Origin};
+use crate::node::{Birth, Context, Extras};
+use crate::value::{Key, Value};
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+/// Makes a context with more than a class; see [`Context::builder`].
+#[derive(Debug)]
+#[must_use = "nothing is made before `build`"]
+pub struct Builder<'a> {
+    class: &'a str,
+    parent: Option<Context>,
+    deadline: Option<Instant>,
+    extras: Option<Box<Extras>>,
+}
+
+impl Context {
+    /// A parentless context: a request, a background process.
+    ///
+    /// `class` is a low-cardinality label, the only thing that becomes a metric label: `GET /users/{id}`, never
+    /// `GET /users/17`.
+    #[track_caller]
+    pub fn root(class: &str) -> Self {
+        make(class, None, None, None, Location::caller())
+    }
+
+    /// A part of this context: what it spends is its own, and shows here as total.
+    ///
+    /// A child of the sentinel is a root: the sentinel has no parts.
+    #[track_caller]
+    pub fn child(&self, class: &str) -> Self {
+        Self::builder(class).parent(self).build()
+    }
+
+    /// A context with a parent, fields, values or limits.
+    ///
+    /// ```
+    /// use context::Context;
+    /// use std::time::Duration;
+    ///
+    /// let request = Context::builder("GET /x").field("user", "ann").timeout(Duration::from_secs(30)).build();
+    /// let part = Context::builder("parse").parent(&request).build();
+    /// assert_eq!(part.deadline(), request.deadline());
+    /// ```
+    pub fn builder(class: &str) -> Builder<'_> {
+        Builder { class, parent: None, deadline: None, extras: None }
+    }
+}
+
+impl Builder<'_> {
+    /// What it is a part of. The sentinel as parent means none.
+    pub fn parent(mut self, parent: &Context) -> Self {
+        self.parent = (!parent.is_sentinel()).then(|| parent.clone());
+        self
+    }
+
+    /// A field for logs, of any cardinality.
+    pub fn field(mut self, name: &'static str, value: impl Into<Box<str>>) -> Self {
+        self.extras().fields.push((name, value.into()));
+        self
+    }
+
+    /// Sets a value. Set twice, the last one counts.
+    pub fn value<T: Send + Sync + 'static>(mut self, key: &Key<T>, value: T) -> Self {
+        self.put(Value::new(key, value));
+        self
+    }
+
+    /// Takes the values that `from` and its ancestors let background work inherit
+    /// ([`Inherit::Everything`](crate::Inherit::Everything)); values set already stay.
+    pub fn inherit_background(mut self, from: &Context) -> Self {
+        let mut inherited = from.clone();
+        loop {
+            for value in inherited.node().background_values() {
+                if !self.extras().values.iter().any(|own| own.key() == value.key()) {
+                    self.extras().values.push(value.clone());
+                }
+            }
+            match inherited.parent() {
+                Some(parent) => inherited = parent,
+                None => return self,
+            }
+        }
+    }
+
+    /// A deadline this long from now. Never later than the parent's.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.deadline(deadline),
+            None => self,
+        }
+    }
+
+    /// A deadline. Never later than the parent's.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// A limit of the total CPU time.
+    pub fn cpu_budget(mut self, budget: Duration) -> Self {
+        self.extras().cpu_budget = Some(budget);
+        self
+    }
+
+    /// Makes it.
+    #[track_caller]
+    pub fn build(self) -> Context {
+        make(self.class, self.parent, self.deadline, self.extras, Location::caller())
+    }
+
+    fn put(&mut self, value: Value) {
+        let values = &mut self.extras().values;
+        values.retain(|other| other.key() != value.key());
+        values.push(value);
+    }
+
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+fn make(
+    class: &str,
+    parent: Option<Context>,
+    deadline: Option<Instant>,
+    extras: Option<Box<Extras>>,
+    place: &'static Location<'static>,
+) -> Context {
+    let Origin { ledger, owner, id, now, class } = current::origin(class, place);
+    let inherited = parent.as_ref().and_then(Context::deadline);
+    let deadline = [deadline, inherited].into_iter().flatten().min();
+    class.opened.add_shared(1);
+    Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, extras })
+}

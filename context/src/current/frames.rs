@@ -1,0 +1,256 @@
+//! Frames and guards: what is current while a closure, a poll or a guard lasts, and how misuse is undone.
+//!
+//! A frame is a stretch of the call stack (one poll, one closure); frames nest by construction. Guards do not: user
+//! code may keep one in a future across an await, forget it, or drop it in another order or another frame. So guards
+//! are mere numbers; what they stand for is a list of the thread, and a frame that ends with more guards than it began
+//! with undoes them.
+
+use super::share::{LOOP, Share};
+use super::{CLEANUP, Place, SLOT, Slot};
+use crate::clock::Clock;
+use crate::node::{Context, Name};
+use crate::report::ReportKind;
+use crate::sentinel_log as sentinel;
+use std::marker::PhantomData;
+
+/// One guard that is alive.
+pub(super) struct Guarded {
+    serial: u64,
+    /// The share that was current before it.
+    before: Share,
+    /// The guard's own context, for reports.
+    name: Name,
+    place: Place,
+    dead: bool,
+}
+
+/// What a frame calls a guard that outlives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// A poll: the guard was held across an await.
+    Poll,
+    /// A closure: the guard was carried out of it or forgotten.
+    Scope,
+}
+
+impl FrameKind {
+    fn misuse(self) -> ReportKind {
+        match self {
+            Self::Poll => ReportKind::GuardAcrossAwait,
+            Self::Scope => ReportKind::GuardOutOfOrder,
+        }
+    }
+}
+
+/// A stretch of the stack in which another context is current. Restores on drop, also on unwind.
+pub(crate) struct Frame {
+    before: Share,
+    place: Option<Place>,
+    base: u32,
+    kind: FrameKind,
+}
+
+impl Frame {
+    #[inline]
+    pub(crate) fn enter(share: Share, place: Place, kind: FrameKind) -> Self {
+        SLOT.with(|slot| {
+            let before = Share::from_raw(slot.switch_to(share.into_raw()));
+            let place = slot.place.replace(Some(place));
+            Self { before, place, base: slot.base.replace(slot.guards.get()), kind }
+        })
+    }
+
+    /// The frame of an event loop: between polls its own account is current.
+    pub(crate) fn enter_loop(clock: Clock, place: Place) -> Self {
+        SLOT.with(|slot| slot.use_clock(clock));
+        Self::enter(Share::from_raw(LOOP), place, FrameKind::Scope)
+    }
+}
+
+impl Drop for Frame {
+    #[inline]
+    fn drop(&mut self) {
+        SLOT.with(|slot| {
+            if slot.guards.get() != slot.base.get() {
+                undo_guards(slot, self.kind);
+            }
+            slot.base.set(self.base);
+            slot.place.set(self.place);
+            let before = std::mem::replace(&mut self.before, Share::nobody());
+            let inner = Share::from_raw(slot.switch_to(before.into_raw()));
+            if slot.dead.get() > 0 {
+                reap(slot);
+            }
+            drop(inner);
+        });
+    }
+}
+
+/// Ends one poll of the loop: the guards that it left behind are undone and its context is put back.
+pub(super) struct PollCheck<'a> {
+    slot: &'a Slot,
+    share: &'a Share,
+}
+
+impl<'a> PollCheck<'a> {
+    #[inline]
+    pub(super) fn new(slot: &'a Slot, share: &'a Share) -> Self {
+        Self { slot, share }
+    }
+}
+
+impl Drop for PollCheck<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.slot.guards.get() != self.slot.base.get() {
+            undo_guards(self.slot, FrameKind::Poll);
+            let last = Share::from_raw(self.slot.switch_to(self.share.clone().into_raw()));
+            drop(last);
+        }
+    }
+}
+
+/// Takes the guards of the frame that ends out of the list: from now on they are inert.
+#[cold]
+#[inline(never)]
+fn undo_guards(slot: &Slot, kind: FrameKind) {
+    let left = with_guards(|guards| guards.split_off((slot.base.get() as usize).min(guards.len())));
+    let left = left.unwrap_or_default();
+    slot.guards.set(slot.base.get());
+    for guard in &left {
+        if guard.dead {
+            slot.dead.set(slot.dead.get() - 1);
+            continue;
+        }
+        let detail = slot.place.get().map_or_else(String::new, |place| format!("in work that began at {place}"));
+        sentinel::report(kind.misuse(), &guard.name, guard.place, &detail);
+    }
+}
+
+/// Undoes guards that were dropped in a frame which was not theirs, now that theirs is the innermost.
+#[cold]
+#[inline(never)]
+fn reap(slot: &Slot) {
+    while slot.guards.get() > slot.base.get() {
+        let pop_dead = |guards: &mut Vec<Guarded>| guards.last().is_some_and(|guard| guard.dead).then(|| guards.pop());
+        let Some(Some(Some(guard))) = with_guards(pop_dead) else { return };
+        slot.guards.set(slot.guards.get() - 1);
+        slot.dead.set(slot.dead.get() - 1);
+        drop(Share::from_raw(slot.switch_to(guard.before.into_raw())));
+    }
+}
+
+/// `None` while the thread is being destroyed: guards are inert then.
+fn with_guards<R>(f: impl FnOnce(&mut Vec<Guarded>) -> R) -> Option<R> {
+    CLEANUP.try_with(|cleanup| f(&mut cleanup.guards.borrow_mut())).ok()
+}
+
+/// A guard: while it lives, its context is current on this thread. For synchronous code; made by [`Context::enter`].
+///
+/// Not `Send`. If a poll ends while it lives (it was held across an `.await`), the runtime puts the task's own context
+/// back, reports [`ReportKind::GuardAcrossAwait`] with the line of `enter`, and the guard is inert from then on. Guards
+/// dropped out of order, or forgotten, are put right and reported in the same way.
+///
+/// ```
+/// use context::Context;
+///
+/// let request = Context::root("GET /x");
+/// {
+///     let _entered = request.enter();
+///     assert_eq!(Context::current(), request);
+/// }
+/// assert!(Context::current().is_sentinel());
+/// ```
+#[derive(Debug)]
+#[must_use = "the context is current only while the guard lives"]
+pub struct Entered {
+    serial: u64,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Context {
+    /// Makes this context current until the guard is dropped. For synchronous code; see [`Entered`].
+    #[track_caller]
+    pub fn enter(&self) -> Entered {
+        let place = std::panic::Location::caller();
+        let share = Share::of(self);
+        let name = self.node().name();
+        SLOT.with(|slot| {
+            let serial = slot.fresh_id();
+            let before = Share::from_raw(slot.switch_to(share.into_raw()));
+            let mut guarded = Some(Guarded { serial, before, name, place, dead: false });
+            match with_guards(|guards| guards.extend(guarded.take())) {
+                Some(()) => slot.guards.set(slot.guards.get() + 1),
+                // The thread is being destroyed: leave things as they were.
+                None => {
+                    if let Some(guarded) = guarded {
+                        drop(Share::from_raw(slot.switch_to(guarded.before.into_raw())));
+                    }
+                }
+            }
+            Entered { serial, not_send: PhantomData }
+        })
+    }
+
+    /// Runs `f` with this context current, and puts back what was, also on unwind.
+    #[track_caller]
+    pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _frame = Frame::enter(Share::of(self), std::panic::Location::caller(), FrameKind::Scope);
+        f()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        SLOT.with(|slot| leave(slot, self.serial));
+    }
+}
+
+fn leave(slot: &Slot, serial: u64) {
+    let find = |guards: &mut Vec<Guarded>| guards.iter().rposition(|guard| guard.serial == serial);
+    // Not in the list: its frame ended before it, and undid and reported it then.
+    let Some(Some(at)) = with_guards(find) else { return };
+    let base = slot.base.get() as usize;
+    if at < base {
+        disown(slot, at);
+    } else if at + 1 == slot.guards.get() as usize {
+        let Some(Some(guard)) = with_guards(Vec::pop) else { return };
+        slot.guards.set(slot.guards.get() - 1);
+        drop(Share::from_raw(slot.switch_to(guard.before.into_raw())));
+        if slot.dead.get() > 0 {
+            reap(slot);
+        }
+    } else {
+        unthread(slot, at);
+    }
+}
+
+/// Dropped before a guard that was entered later in the same frame: what is current stays, and the later guard will
+/// restore what was before this one.
+#[cold]
+fn unthread(slot: &Slot, at: usize) {
+    let removed = with_guards(|guards| {
+        let guard = guards.remove(at);
+        let after = &mut guards[at];
+        let own = std::mem::replace(&mut after.before, guard.before);
+        (guard.name, guard.place, own)
+    });
+    slot.guards.set(slot.guards.get() - 1);
+    if let Some((name, place, own)) = removed {
+        sentinel::report(ReportKind::GuardOutOfOrder, &name, place, "a later guard was still alive");
+        drop(own);
+    }
+}
+
+/// Dropped inside a frame that began after it: its own frame undoes it when it is the innermost again.
+#[cold]
+fn disown(slot: &Slot, at: usize) {
+    let found = with_guards(|guards| {
+        guards[at].dead = true;
+        (guards[at].name, guards[at].place)
+    });
+    slot.dead.set(slot.dead.get() + 1);
+    if let Some((name, place)) = found {
+        sentinel::report(ReportKind::GuardOutOfOrder, &name, place, "dropped inside another poll or closure");
+    }
+}

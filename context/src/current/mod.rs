@@ -1,0 +1,304 @@
+//! The current context of each thread.
+//!
+//! A thread's [`Slot`] holds one *share* of the context that is current, so the pointer in it cannot dangle, whatever
+//! user code does with its own handles. Frames (one poll, one closure) and guards own the share of what was current
+//! before them, and put it back.
+
+mod frames;
+mod share;
+mod switch;
+
+pub use frames::Entered;
+pub(crate) use frames::{Frame, FrameKind};
+pub use share::Share;
+
+use crate::class::{self, Class, Interned};
+use crate::clock::{Clock, RemoteClock, Rung, Stamp, ThreadClock};
+use crate::node::ledger::Ledger;
+use crate::node::{Context, Node};
+use crate::report::ReportKind;
+use crate::sentinel_log as sentinel;
+use share::{LOOP, NOBODY};
+use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+type Place = &'static Location<'static>;
+
+thread_local! {
+    /// Const-initialised and without destructor: one plain load, and alive while other thread-locals are destroyed.
+    static SLOT: Slot = const { Slot::new() };
+    /// What needs a destructor: closes the thread's ledger.
+    static CLEANUP: Cleanup = const { Cleanup { guards: RefCell::new(Vec::new()) } };
+}
+
+pub(crate) struct Slot {
+    /// A share owned by the slot, [`NOBODY`] or [`LOOP`].
+    current: Cell<*const Node>,
+    /// The line to name when something is found wrong in this frame: where the task was spawned, say.
+    place: Cell<Option<Place>>,
+    /// Guards alive on this thread, and how many were when the innermost frame began.
+    guards: Cell<u32>,
+    base: Cell<u32>,
+    /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
+    dead: Cell<u32>,
+    /// Where the running slice began.
+    last: Cell<Stamp>,
+    clock: ThreadClock,
+    ledger: Cell<Option<&'static Ledger>>,
+    /// The ledger's id; 0 before there is one, and kept when the thread ends.
+    id: Cell<u64>,
+    /// The chain's reading at which the ledger began.
+    start: Cell<u64>,
+    /// Numbers for contexts and guards that this thread may give out: next and end.
+    ids: Cell<(u64, u64)>,
+    /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
+    classes: [Cell<Option<&'static Class>>; CLASS_CACHE],
+}
+
+const CLASS_CACHE: usize = 32;
+
+struct Cleanup {
+    guards: RefCell<Vec<frames::Guarded>>,
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let entries = std::mem::take(&mut *self.guards.borrow_mut());
+        SLOT.with(|slot| {
+            slot.guards.set(0);
+            slot.dead.set(0);
+            slot.become_nobody();
+            slot.close();
+        });
+        drop(entries);
+    }
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            current: Cell::new(NOBODY),
+            place: Cell::new(None),
+            guards: Cell::new(0),
+            base: Cell::new(0),
+            dead: Cell::new(0),
+            last: Cell::new(Stamp { cpu: 0, wall: 0, broken: false }),
+            clock: ThreadClock::new(),
+            ledger: Cell::new(None),
+            id: Cell::new(0),
+            start: Cell::new(0),
+            ids: Cell::new((0, 0)),
+            classes: [const { Cell::new(None) }; CLASS_CACHE],
+        }
+    }
+
+    /// Opens the thread's books at its first use. False while the thread is being destroyed: nothing is charged then.
+    #[inline]
+    fn ready(&self) -> bool {
+        self.ledger.get().is_some() || self.open(Clock::Auto)
+    }
+
+    #[cold]
+    fn open(&self, clock: Clock) -> bool {
+        if CLEANUP.try_with(|_| ()).is_err() {
+            return false;
+        }
+        let rung = self.clock.start(clock);
+        let stamp = self.clock.resync();
+        let ledger = Ledger::open();
+        self.last.set(stamp);
+        self.start.set(stamp.cpu);
+        self.id.set(ledger.id());
+        ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
+        self.ledger.set(Some(ledger));
+        log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
+        true
+    }
+
+    fn close(&self) {
+        if self.ledger.get().is_some() {
+            self.settle(self.clock.now());
+        }
+        if let Some(ledger) = self.ledger.take() {
+            self.clock.stop();
+            ledger.close();
+        }
+    }
+
+    /// Changes the rung; the chain goes on from where it is.
+    fn use_clock(&self, clock: Clock) {
+        if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
+            return;
+        }
+        self.settle(self.clock.resync());
+        let charged = self.last.get().cpu.wrapping_sub(self.start.get());
+        self.clock.stop();
+        let rung = self.clock.start(clock);
+        let stamp = self.clock.resync();
+        self.start.set(stamp.cpu.wrapping_sub(charged));
+        self.last.set(stamp);
+        if let Some(ledger) = self.ledger.get() {
+            ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
+        }
+        log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
+    }
+
+}
+
+// ---- what the rest of the crate asks of the current thread ------------------------------------------------------
+
+impl Context {
+    /// The context that is current on this thread; the sentinel where none is.
+    pub fn current() -> Self {
+        SLOT.with(Slot::share).context()
+    }
+}
+
+/// Whether a thread that reads by `rung` already has what `wanted` asks for.
+fn is_met(wanted: Clock, rung: Rung) -> bool {
+    match wanted {
+        Clock::Auto => rung != Rung::Manual,
+        Clock::Rseq => rung == Rung::Rseq,
+        Clock::PerfPage => rung == Rung::PerfPage,
+        Clock::ThreadTime => rung == Rung::ThreadTime,
+        Clock::Manual => rung == Rung::Manual,
+    }
+}
+
+/// What a new context needs to know of the thread that makes it.
+pub(crate) struct Origin {
+    pub(crate) ledger: &'static Ledger,
+    pub(crate) owner: u64,
+    pub(crate) id: u64,
+    pub(crate) now: u64,
+    pub(crate) class: &'static Class,
+}
+
+pub(crate) fn origin(class: &str, place: Place) -> Origin {
+    SLOT.with(|slot| {
+        slot.ready();
+        let ledger = slot.ledger.get().unwrap_or(Ledger::limbo());
+        let class = slot.class(class, place);
+        Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class }
+    })
+}
+
+/// Wall ticks of this thread's clock.
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    SLOT.with(|slot| slot.clock.wall())
+}
+
+/// A difference of [`ticks`], in nanoseconds.
+pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
+    SLOT.with(|slot| slot.ticks_to_ns(ticks))
+}
+
+/// Charges the slice that runs on this thread up to now.
+pub(crate) fn settle() {
+    SLOT.with(|slot| {
+        if slot.ready() {
+            slot.settle(slot.clock.now());
+            slot.publish();
+        }
+    });
+}
+
+/// The ledger of this thread, settled by a reading of the kernel's own clock, and its CPU time since it was opened.
+pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
+    SLOT.with(|slot| {
+        slot.ready();
+        let ledger = slot.ledger.get()?;
+        slot.settle(slot.clock.resync());
+        slot.publish();
+        Some((ledger, slot.last.get().cpu.wrapping_sub(slot.start.get())))
+    })
+}
+
+/// This thread's ledger, if it has one, without settling.
+pub(crate) fn ledger() -> Option<&'static Ledger> {
+    SLOT.with(|slot| slot.ledger.get())
+}
+
+pub(crate) fn rung() -> Option<Rung> {
+    SLOT.with(|slot| slot.clock.rung())
+}
+
+pub(crate) fn use_clock(clock: Clock) {
+    SLOT.with(|slot| slot.use_clock(clock));
+}
+
+/// Reads the kernel's clock where the cheap mark would not tell that the thread was parked.
+pub(crate) fn resync_if_blind() {
+    SLOT.with(|slot| {
+        if slot.clock.blind_to_blocking() {
+            slot.settle(slot.clock.resync());
+        }
+    });
+}
+
+pub(crate) fn manual_advance(cpu: u64, wall: u64) {
+    SLOT.with(|slot| slot.clock.manual_advance(cpu, wall));
+}
+
+/// The loop's own account is current from here on.
+#[inline]
+pub(crate) fn idle() {
+    SLOT.with(|slot| {
+        if slot.current.get() != LOOP {
+            let before = slot.switch_to(LOOP);
+            drop(Share::from_raw(before));
+        }
+    });
+}
+
+/// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
+#[inline]
+pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
+    SLOT.with(|slot| {
+        slot.resume(share, woken);
+        slot.place.set(Some(place));
+        let _check = frames::PollCheck::new(slot, share);
+        f()
+    })
+}
+
+impl Slot {
+    fn publish(&self) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.running.publish(self.current_node().map_or(0, |node| node.birth.id), self.last.get().cpu);
+        }
+    }
+
+    /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
+    /// across threads they are unique, not in order.
+    fn fresh_id(&self) -> u64 {
+        static BLOCKS: AtomicU64 = AtomicU64::new(1);
+        const BLOCK: u64 = 256;
+        let (mut next, mut end) = self.ids.get();
+        if next == end {
+            next = BLOCKS.fetch_add(BLOCK, Relaxed);
+            end = next + BLOCK;
+        }
+        self.ids.set((next + 1, end));
+        next
+    }
+
+    fn class(&self, name: &str, place: Place) -> &'static Class {
+        let cached = &self.classes[((name.as_ptr().addr() >> 4) ^ name.len()) % CLASS_CACHE];
+        if let Some(class) = cached.get().filter(|class| class.name == name) {
+            return class;
+        }
+        match class::intern(name) {
+            Interned::Class(class) => {
+                cached.set(Some(class));
+                class
+            }
+            Interned::Refused(other) => {
+                sentinel::report(ReportKind::TooManyClasses, &other.name, place, &format!("no room for {name:?}"));
+                other
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! For those who write executors: the seam between a loop and the contexts of its tasks.
+//!
+//! A loop holds a [`LoopGuard`] while it runs, calls [`poll`] around every poll *and every drop* of a task, and
+//! [`idle`] before it does work of its own. That is all: the switch, the charging and the repair of guards follow.
+//!
+//! ```
+//! use context::harness::{self, Share};
+//! use context::{Clock, Context};
+//! use std::panic::Location;
+//!
+//! let request = Context::root("GET /x");
+//! let share = Share::of(&request);
+//! let _loop = harness::enter_loop(Clock::Auto);
+//! harness::poll(&share, Location::caller(), 0, || assert_eq!(Context::current(), request));
+//! harness::idle();
+//! assert!(Context::current().is_sentinel());
+//! assert_eq!(request.own_usage().polls, 1);
+//! ```
+
+pub use crate::current::Share;
+
+use crate::clock::{Clock, Rung};
+use crate::current::{self, Frame};
+use std::marker::PhantomData;
+use std::panic::Location;
+
+/// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
+#[must_use = "the loop's account is current only while the guard lives"]
+pub struct LoopGuard {
+    _frame: Frame,
+    not_send: PhantomData<*const ()>,
+}
+
+/// Makes this thread an event loop, measured by `clock`, until the guard is dropped.
+///
+/// Changing the clock of a thread that was measured already loses nothing: the books go on.
+#[track_caller]
+pub fn enter_loop(clock: Clock) -> LoopGuard {
+    LoopGuard { _frame: Frame::enter_loop(clock, Location::caller()), not_send: PhantomData }
+}
+
+/// Runs `f` - one poll or one drop of a task - in the context of `share`.
+///
+/// `place` is named in reports (where the task was spawned). `woken` is when the task became runnable, in [`ticks`];
+/// 0 if it was woken by work of its own context, which then does not wait before it leaves the thread.
+///
+/// The context stays current afterwards (the next poll is often for the same, and then nothing is read): call
+/// [`idle`] before running anything that is not a task's.
+#[inline]
+pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
+    current::poll(share, place, woken, f)
+}
+
+/// The loop works for itself from here: its account is charged, and the sentinel is current.
+#[inline]
+pub fn idle() {
+    current::idle();
+}
+
+/// Call it after a system call that may have parked the thread: reads the kernel's clock, but only where this
+/// machine's cheap clock cannot tell that the thread was off the CPU.
+#[inline]
+pub fn parked() {
+    current::resync_if_blind();
+}
+
+/// The wall clock of wake stamps, in ticks of an unspecified length; about 10 ns.
+#[inline]
+pub fn ticks() -> u64 {
+    current::ticks()
+}
+
+/// A difference of [`ticks`], in nanoseconds.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    current::ticks_to_ns(ticks)
+}
+
+/// How this thread's CPU time is read; `None` before anything was charged on it.
+pub fn rung() -> Option<Rung> {
+    current::rung()
+}
+
+/// Advances this thread's manual clock (see [`Clock::Manual`]), in nanoseconds. Nothing happens with another clock.
+pub fn advance_manual_clock(cpu: u64, wall: u64) {
+    if current::rung() == Some(Rung::Manual) {
+        current::manual_advance(cpu, wall);
+    }
+}

@@ -1,0 +1,103 @@
+//! The part of a context that changes rarely: finish, hooks, cancellation.
+
+use crate::cancel::{Cancelled, Waiters};
+use crate::usage::Usage;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
+
+pub(crate) struct Control {
+    /// Wall ticks at which it finished; 0 while open.
+    finished_at: AtomicU64,
+    /// First wins; never taken back.
+    cancelled: OnceLock<Cancelled>,
+    rare: Mutex<Rare>,
+}
+
+#[derive(Default)]
+struct Rare {
+    hooks: Vec<FinishHook>,
+    waiters: Waiters,
+}
+
+impl Control {
+    pub(super) const fn new() -> Self {
+        let rare = Rare { hooks: Vec::new(), waiters: Waiters::new() };
+        Self { finished_at: AtomicU64::new(0), cancelled: OnceLock::new(), rare: Mutex::new(rare) }
+    }
+
+    /// Whether this call is the one that finishes it.
+    pub(crate) fn finish(&self, now: u64) -> bool {
+        self.finished_at.compare_exchange(0, now.max(1), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn finished_at(&self) -> Option<u64> {
+        match self.finished_at.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(at),
+        }
+    }
+
+    /// Stores a hook, or gives it back if the context has finished.
+    pub(crate) fn add_hook(&self, hook: FinishHook) -> Result<(), FinishHook> {
+        let mut rare = self.rare.lock();
+        if self.finished_at().is_some() {
+            return Err(hook);
+        }
+        rare.hooks.push(hook);
+        Ok(())
+    }
+
+    pub(crate) fn take_hooks(&self) -> Vec<FinishHook> {
+        std::mem::take(&mut self.rare.lock().hooks)
+    }
+
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        self.cancelled.get().copied()
+    }
+
+    /// Whom to wake if this is the first cancellation.
+    #[must_use = "the wakers are to be woken outside all locks"]
+    pub(crate) fn cancel(&self, cancelled: Cancelled) -> Option<Vec<Waker>> {
+        // Under the lock, so that a waiter either sees the reason or is seen here.
+        let mut rare = self.rare.lock();
+        self.cancelled.set(cancelled).ok()?;
+        Some(rare.waiters.take())
+    }
+
+    /// Registers a waiter unless the context is cancelled already.
+    pub(crate) fn wait(&self, key: &mut Option<usize>, waker: &Waker) -> Result<(), Cancelled> {
+        let replaced = {
+            let mut rare = self.rare.lock();
+            if let Some(cancelled) = self.cancelled() {
+                *key = None;
+                return Err(cancelled);
+            }
+            rare.waiters.register(key, waker)
+        };
+        drop(replaced);
+        Ok(())
+    }
+
+    pub(crate) fn stop_waiting(&self, key: usize) {
+        let removed = {
+            let mut rare = self.rare.lock();
+            // A cancelled context has given all its waiters away; the key means nothing any more.
+            if self.cancelled().is_none() { rare.waiters.remove(key) } else { None }
+        };
+        drop(removed);
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("finished_at", &self.finished_at())
+            .field("cancelled", &self.cancelled())
+            .finish_non_exhaustive()
+    }
+}

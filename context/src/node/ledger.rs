@@ -1,0 +1,208 @@
+//! The ledger of one thread: what it charged that is not in a context's own cells, and which contexts it owns.
+
+use super::raw::{Node, Registered};
+use crate::cells::{Cell64, Cells};
+use crate::clock::RemoteClock;
+use parking_lot::{Mutex, RwLock};
+use slab::Slab;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One thread's books. Made when the thread first charges anything, kept for as long as a context it owns lives, then
+/// used again for another thread: their number is bounded by the threads and the contexts alive at one time.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// Process-unique for each thread that keeps this ledger; what a node's gate is compared with.
+    id: AtomicU64,
+    /// CPU and counters of this thread's sentinel.
+    pub(crate) sentinel: Cells,
+    /// Where the sentinel's CPU stood when the ledger was opened for this thread, ns.
+    sentinel_before: Cell64,
+    /// The loop's, driver's and timers' own CPU, ns: the context `(runtime)`.
+    pub(crate) runtime: Cell64,
+    /// What this thread charged to contexts that another thread owns, ns.
+    pub(crate) foreign: Cell64,
+    /// What this thread charged to finished contexts, ns.
+    pub(crate) late: Cell64,
+    /// Slices that came out negative, ns, as a positive number.
+    pub(crate) negative: Cell64,
+    /// Wall time the loop was off the CPU, ns.
+    pub(crate) parked: Cell64,
+    /// CPU in the cells of contexts of this ledger that are gone, ns.
+    gone: Cell64,
+    /// Which context's slice runs now, for readers on other threads.
+    pub(crate) running: Running,
+    live: Mutex<Slab<Registered>>,
+}
+
+static LEDGERS: RwLock<Vec<&'static Ledger>> = RwLock::new(Vec::new());
+static FREE: Mutex<Vec<&'static Ledger>> = Mutex::new(Vec::new());
+static IDS: AtomicU64 = AtomicU64::new(1);
+
+/// Books of threads that are being destroyed, whose thread-locals are gone. Owns contexts, charges nothing.
+static LIMBO: Ledger = Ledger::new();
+
+impl Ledger {
+    const fn new() -> Self {
+        Self {
+            id: AtomicU64::new(u64::MAX),
+            sentinel: Cells::new(),
+            sentinel_before: Cell64::new(),
+            runtime: Cell64::new(),
+            foreign: Cell64::new(),
+            late: Cell64::new(),
+            negative: Cell64::new(),
+            parked: Cell64::new(),
+            gone: Cell64::new(),
+            running: Running::new(),
+            live: Mutex::new(Slab::new()),
+        }
+    }
+
+    pub(crate) fn limbo() -> &'static Self {
+        &LIMBO
+    }
+
+    /// A ledger for the calling thread.
+    pub(crate) fn open() -> &'static Self {
+        let ledger = Self::reuse().unwrap_or_else(|| {
+            let ledger: &'static Self = Box::leak(Box::new(Self::new()));
+            LEDGERS.write().push(ledger);
+            ledger
+        });
+        ledger.id.store(IDS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        ledger
+    }
+
+    fn reuse() -> Option<&'static Self> {
+        let mut free = FREE.lock();
+        let at = free.iter().position(|ledger| ledger.live.lock().is_empty())?;
+        let ledger = free.swap_remove(at);
+        // The sentinel's counters stay: they are summed over all ledgers of the process.
+        ledger.sentinel_before.set(ledger.sentinel.cpu.get());
+        for cell in
+            [&ledger.runtime, &ledger.foreign, &ledger.late, &ledger.negative, &ledger.parked, &ledger.gone]
+        {
+            cell.set(0);
+        }
+        Some(ledger)
+    }
+
+    /// The thread is ending.
+    pub(crate) fn close(&'static self) {
+        self.running.close();
+        FREE.lock().push(self);
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Every ledger of the process, limbo last.
+    pub(crate) fn all() -> Vec<&'static Self> {
+        let mut ledgers = LEDGERS.read().clone();
+        ledgers.push(&LIMBO);
+        ledgers
+    }
+
+    /// CPU this thread spent with no context since the ledger was opened, ns.
+    pub(crate) fn sentinel_cpu(&self) -> u64 {
+        self.sentinel.cpu.get() - self.sentinel_before.get()
+    }
+
+    pub(crate) fn register(&self, node: Registered) -> usize {
+        self.live.lock().insert(node)
+    }
+
+    /// Takes a node out and settles its books in one step, so that a reader sees it here or in its class, never
+    /// in both and never in neither.
+    pub(crate) fn unregister(&self, key: usize, settle: impl FnOnce()) {
+        let mut live = self.live.lock();
+        let node = live.remove(key);
+        self.gone.add_shared(node.node().local.cpu.get());
+        settle();
+    }
+
+    /// CPU charged by this thread to contexts while they were open, ns.
+    pub(crate) fn contexts(&self) -> u64 {
+        let live = self.live.lock();
+        let living: u64 = live.iter().map(|(_, node)| node.node().local.cpu.get()).sum();
+        living + self.gone.get() + self.foreign.get()
+    }
+
+    /// Runs `f` over every live node of the process with all registries held: nothing comes or goes meanwhile.
+    pub(crate) fn with_all_live<R>(f: impl FnOnce(&mut dyn Iterator<Item = &Node>) -> R) -> R {
+        let ledgers = Self::all();
+        // Everyone who takes more than one of these locks is here, and takes them in the order of the list.
+        let held: Vec<_> = ledgers.iter().map(|ledger| ledger.live.lock()).collect();
+        f(&mut held.iter().flat_map(|live| live.iter().map(|(_, node)| node.node())))
+    }
+}
+
+/// A sequence lock around "context X has been running on this thread since its CPU clock stood at Y".
+///
+/// The owner writes it at each switch with plain stores; readers retry.
+#[derive(Debug)]
+pub(crate) struct Running {
+    sequence: AtomicU64,
+    context: AtomicU64,
+    since: AtomicU64,
+    clock: Mutex<Option<RemoteClock>>,
+}
+
+/// What a reader saw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunningSlice {
+    pub(crate) context: u64,
+    pub(crate) ns: u64,
+}
+
+impl Running {
+    const fn new() -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            context: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            clock: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn open(&self, clock: Option<RemoteClock>) {
+        *self.clock.lock() = clock;
+    }
+
+    fn close(&self) {
+        self.publish(0, 0);
+        *self.clock.lock() = None;
+    }
+
+    /// Owner only.
+    #[inline]
+    pub(crate) fn publish(&self, context: u64, since: u64) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::Release);
+        self.context.store(context, Ordering::Relaxed);
+        self.since.store(since, Ordering::Relaxed);
+        self.sequence.store(sequence + 2, Ordering::Release);
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    /// The slice that runs on this ledger's thread now, by that thread's own clock. `None`: none, a manual clock, or
+    /// the thread switched while we looked.
+    pub(crate) fn read(&self) -> Option<RunningSlice> {
+        let before = self.sequence();
+        let context = self.context.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        if context == 0 || before % 2 == 1 {
+            return None;
+        }
+        // Held while reading, so that the thread cannot end and its id be given to another meanwhile.
+        let now = (*self.clock.lock())?.read()?;
+        std::sync::atomic::fence(Ordering::Acquire);
+        let ns = now.saturating_sub(since);
+        (self.sequence.load(Ordering::Relaxed) == before).then_some(RunningSlice { context, ns })
+    }
+}

@@ -1,0 +1,304 @@
+//! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
+
+mod control;
+pub(crate) mod ledger;
+mod raw;
+mod tree;
+
+pub(crate) use control::FinishHook;
+pub use raw::Context;
+pub(crate) use raw::{Birth, Extras, Node};
+
+use crate::cancel::{Cancelled, Reason};
+use crate::class;
+use crate::report::ReportKind;
+use crate::sentinel_log as sentinel;
+use crate::usage::Usage;
+use crate::value::Key;
+use ledger::{Ledger, RunningSlice};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, Location};
+use std::ptr::NonNull;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The number of a context: unique in the process, never used again, 0 for the sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(pub(crate) u64);
+
+impl Id {
+    /// The number itself.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+static SENTINEL: LazyLock<Context> = LazyLock::new(|| {
+    let ledger = Ledger::limbo();
+    Context::new(Birth {
+        ledger,
+        owner: ledger.id(),
+        id: 0,
+        class: class::sentinel(),
+        parent: None,
+        opened: 0,
+        place: Location::caller(),
+        deadline: None,
+        extras: None,
+    })
+});
+
+impl Context {
+    /// The context that stands for "nobody". Its [`usage`](Self::usage) is what ran without a context.
+    pub fn sentinel() -> Self {
+        SENTINEL.clone()
+    }
+
+    /// Whether this is the sentinel.
+    pub fn is_sentinel(&self) -> bool {
+        self.node().birth.id == 0
+    }
+
+    /// The low-cardinality label it was made with, or `(other)` above the limit of classes.
+    pub fn class(&self) -> &'static str {
+        self.node().birth.class.name
+    }
+
+    /// Its number.
+    pub fn id(&self) -> Id {
+        Id(self.node().birth.id)
+    }
+
+    /// `class#id`, for logs.
+    pub fn name(&self) -> impl fmt::Display + use<> {
+        Name { class: self.class(), id: self.node().birth.id }
+    }
+
+    /// The context it is a part of.
+    pub fn parent(&self) -> Option<Self> {
+        self.node().birth.parent.clone()
+    }
+
+    /// The line that made it.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.node().birth.place
+    }
+
+    /// Whether its scope has ended. Work in it goes on all the same, and is charged as late.
+    pub fn is_finished(&self) -> bool {
+        self.node().control.finished_at().is_some()
+    }
+
+    /// The value of `key` here or in the nearest ancestor that has one and lets it be inherited.
+    pub fn get<T: Send + Sync + 'static>(&self, key: &Key<T>) -> Option<&T> {
+        let id = key.id();
+        let own = self.node().extras().and_then(|extras| extras.values.iter().find_map(|value| value.get(id)));
+        own.or_else(|| {
+            self.ancestors().filter_map(Node::extras).find_map(|extras| {
+                extras.values.iter().filter(|value| value.reaches_children()).find_map(|value| value.get(id))
+            })
+        })
+    }
+
+    /// Calls `visit` with each field and each logged value, the nearest first; one name may come more than once.
+    pub fn visit_fields(&self, mut visit: impl FnMut(&'static str, &str)) {
+        let mut own = true;
+        for node in std::iter::once(self.node()).chain(self.ancestors()) {
+            if let Some(extras) = node.extras() {
+                extras.fields.iter().for_each(|(name, value)| visit(name, value));
+                let shown = extras.values.iter().filter(|value| own || value.reaches_children());
+                shown.filter_map(|value| value.shown()).for_each(|(name, value)| visit(name, value));
+            }
+            own = false;
+        }
+    }
+
+    /// Why it was cancelled, if it was.
+    pub fn cancel_reason(&self) -> Option<Reason> {
+        self.node().control.cancelled().map(|cancelled| cancelled.reason)
+    }
+
+    /// For synchronous code: fails once the context is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`], with the reason and the line that cancelled.
+    pub fn check(&self) -> Result<(), Cancelled> {
+        self.node().control.cancelled().map_or(Ok(()), Err)
+    }
+
+    /// Cancels this context and everything below it. The first reason wins; returns whether this was the first here.
+    ///
+    /// Nothing is interrupted: work notices where it asks ([`check`](Self::check), [`cancelled`](Self::cancelled),
+    /// [`cancellable`](crate::FutureExt::cancellable)). The sentinel cannot be cancelled.
+    #[track_caller]
+    pub fn cancel(&self, reason: Reason) -> bool {
+        self.cancel_at(Cancelled { reason, place: Location::caller() })
+    }
+
+    fn cancel_at(&self, cancelled: Cancelled) -> bool {
+        if self.is_sentinel() {
+            return false;
+        }
+        let own = self.node().control.cancel(cancelled);
+        let first = own.is_some();
+        let mut wakers = own.unwrap_or_default();
+        wakers.extend(tree::cancel_below(self.node(), cancelled));
+        wakers.into_iter().for_each(|waker| waker.wake());
+        first
+    }
+
+    /// The latest moment it is worth working for: its own deadline or an ancestor's, whichever is earlier.
+    pub fn deadline(&self) -> Option<std::time::Instant> {
+        self.node().birth.deadline
+    }
+
+    /// The limit of its total CPU time, if it was made with one.
+    pub fn cpu_budget(&self) -> Option<Duration> {
+        self.node().extras().and_then(|extras| extras.cpu_budget)
+    }
+
+    fn ancestors(&self) -> impl Iterator<Item = &Node> {
+        std::iter::successors(self.node().birth.parent.as_ref(), |context| context.node().birth.parent.as_ref())
+            .map(Self::node)
+    }
+}
+
+impl Node {
+    fn extras(&self) -> Option<&Extras> {
+        self.birth.extras.as_deref()
+    }
+
+    pub(crate) fn background_values(&self) -> impl Iterator<Item = &crate::value::Value> {
+        self.extras().into_iter().flat_map(|extras| &extras.values).filter(|value| value.reaches_background())
+    }
+
+    pub(crate) fn name(&self) -> Name {
+        Name { class: self.birth.class.name, id: self.birth.id }
+    }
+
+    /// Own usage; `slices` are those that run now.
+    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Usage {
+        let mut own = self.local.read() + self.shared.read();
+        own.cpu += tree::slice_of(self, slices);
+        own
+    }
+
+    /// Own usage and everything below.
+    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Usage {
+        tree::total(self, slices)
+    }
+
+    /// Ends it, once: from here on work in it is late. Returns whether this call did it.
+    ///
+    /// The caller has charged the running slice before and calls [`run_finish_hooks`](Self::run_finish_hooks) after.
+    pub(crate) fn finish(&self, now: u64) -> bool {
+        if self.birth.id == 0 || !self.control.finish(now) {
+            return false;
+        }
+        self.gate.store(0, Ordering::Release);
+        self.birth.class.finished.add_shared(1);
+        true
+    }
+
+    /// Runs the hooks with the final total. A panic in one is reported and does not keep the others from running.
+    pub(crate) fn run_finish_hooks(&self) {
+        let hooks = self.control.take_hooks();
+        if hooks.is_empty() {
+            return;
+        }
+        let usage = self.total(&[]);
+        for hook in hooks {
+            contain(self.name(), self.birth.place, || hook(&usage));
+        }
+    }
+
+    /// Cancels what is left below a finished context.
+    pub(crate) fn cancel_remains(&self) {
+        let cancelled = Cancelled { reason: Reason::Custom("its context finished"), place: self.birth.place };
+        tree::cancel_below(self, cancelled).into_iter().for_each(|waker| waker.wake());
+    }
+}
+
+/// Class and number, as one value that outlives the context.
+#[derive(Clone, Copy)]
+pub(crate) struct Name {
+    class: &'static str,
+    id: u64,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.id == 0 { f.write_str(self.class) } else { write!(f, "{}#{}", self.class, self.id) }
+    }
+}
+
+/// The last handle went: if nobody finished the context, its scope ends here.
+fn finish_at_last(node: &Node) {
+    // The time is of no use any more: nobody is left to ask.
+    if node.finish(1) {
+        node.run_finish_hooks();
+    }
+}
+
+/// Unlinks from the parent; the returned total is what the parent was given.
+fn close_books(node: &Node, address: NonNull<Node>) -> Usage {
+    // It has no children: each holds a handle of it.
+    let total = || node.local.read() + node.shared.read() + node.folded.read();
+    tree::unlink(node, address, total)
+}
+
+/// Moves a node's cells into its class. Under the registry's lock.
+fn settle_class(node: &Node, total: Usage) {
+    node.birth.class.own.absorb(node.own(&[]));
+    node.birth.class.total.absorb(total);
+}
+
+/// Runs user code whose panic must not reach the code around it.
+pub(crate) fn contain(name: Name, place: &'static Location<'static>, f: impl FnOnce()) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(f)) {
+        sentinel::report(ReportKind::UnhandledPanic, &name, place, panic_message(&*panic));
+        // A payload whose destructor panics has had its say.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    }
+}
+
+/// The text of a panic, if it has one.
+pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
+}
+
+impl PartialEq for Context {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.node(), other.node())
+    }
+}
+
+impl Eq for Context {}
+
+impl Hash for Context {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.node().name().fmt(f)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({self})")
+    }
+}

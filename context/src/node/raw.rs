@@ -1,0 +1,217 @@
+//! The node's memory: who counts, who may look, who frees. Fenced.
+//!
+//! Rules, cited below by number:
+//! 1. A node is made by [`Context::new`] and freed by [`retire`] alone, when the count of handles reaches zero.
+//! 2. A [`Context`] is one handle. All [`Share`](crate::current::Share)s of one node together are one more.
+//! 3. The registry of the owner's [`Ledger`] points to the node from its making until [`retire`] has taken it out
+//!    under the registry's lock; who holds that lock may look at every node in it.
+//! 4. A parent's links point to a child from [`tree::link`](super::tree::link) until
+//!    [`tree::unlink`](super::tree::unlink), both under the tree's lock; a child holds a handle of its parent.
+//!
+//! An `Arc` with `Weak`s in the registry would do, but for two things: a reader of the registry must still see a
+//! node whose last handle is just being dropped (else its usage is missed for a moment and a sum decreases), and
+//! each context would pay two more atomic operations.
+#![allow(unsafe_code)]
+
+use super::control::Control;
+use super::ledger::Ledger;
+use super::tree;
+use crate::cells::{Cell64, Cells};
+use crate::class::Class;
+use crate::value::Value;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// One context's data.
+///
+/// The first fields are the ones that a switch touches.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// The owner's ledger id while the context is open, 0 once it finished: one comparison tells the switch both
+    /// that it may use plain additions and that the work is not late.
+    pub(crate) gate: AtomicU64,
+    /// Written by the owner's thread only.
+    pub(crate) local: Cells,
+    /// Wall ticks when it was last switched out. Owner only.
+    pub(crate) last_out: Cell64,
+    /// Shares on the owner's thread. Owner only.
+    pub(crate) shares: AtomicU32,
+    handles: AtomicUsize,
+    /// What other threads add.
+    pub(crate) shared: Cells,
+    /// The total usage of children that are gone.
+    pub(crate) folded: Cells,
+    /// The largest CPU that any reader was told, ns: a reading never decreases.
+    pub(crate) shown_own: AtomicU64,
+    pub(crate) shown_total: AtomicU64,
+    pub(crate) links: tree::Links,
+    pub(crate) control: Control,
+    /// What it was made with.
+    pub(crate) birth: Birth,
+    /// Key in the owner's registry.
+    key: AtomicUsize,
+}
+
+/// What never changes after a context was made.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) ledger: &'static Ledger,
+    /// The ledger's id at that time.
+    pub(crate) owner: u64,
+    pub(crate) id: u64,
+    pub(crate) class: &'static Class,
+    pub(crate) parent: Option<Context>,
+    pub(crate) opened: u64,
+    pub(crate) place: &'static Location<'static>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// What most contexts do not have; boxed, so that they do not pay for it.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub(crate) values: Vec<Value>,
+    pub(crate) fields: Vec<(&'static str, Box<str>)>,
+    pub(crate) cpu_budget: Option<std::time::Duration>,
+}
+
+impl std::fmt::Debug for Extras {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Extras").field("fields", &self.fields).finish_non_exhaustive()
+    }
+}
+
+/// One unit of work that is billed and named: a request, a background process, or a part of either.
+///
+/// A cheap handle: cloning counts, nothing is copied. Two handles are equal if they are of the same context. When the
+/// last handle of a context goes and nobody finished it, it finishes then.
+///
+/// ```
+/// use context::Context;
+///
+/// let request = Context::root("GET /users/{id}");
+/// let part = request.child("parse");
+/// assert_eq!(part.parent().as_ref(), Some(&request));
+/// part.scope(|| assert_eq!(Context::current(), part));
+/// assert!(Context::current().is_sentinel());
+/// ```
+pub struct Context(NonNull<Node>);
+
+// SAFETY: a handle gives shared access to the node only, and every field of the node is `Sync`: atomics, locks and
+// what never changes. The cells with a single writer are atomics too; two writers would lose counts, not soundness.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// Makes the node and its first handle, and enters it in its owner's registry and in its parent's children.
+    pub(crate) fn new(birth: Birth) -> Self {
+        let node = Box::new(Node {
+            gate: AtomicU64::new(birth.owner),
+            local: Cells::new(),
+            last_out: Cell64::new(),
+            shares: AtomicU32::new(0),
+            handles: AtomicUsize::new(1),
+            shared: Cells::new(),
+            folded: Cells::new(),
+            shown_own: AtomicU64::new(0),
+            shown_total: AtomicU64::new(0),
+            links: tree::Links::new(),
+            control: Control::new(),
+            birth,
+            key: AtomicUsize::new(0),
+        });
+        let context = Self(NonNull::from(Box::leak(node)));
+        let node = context.node();
+        node.key.store(node.birth.ledger.register(Registered(context.0)), Ordering::Relaxed);
+        if let Some(parent) = &node.birth.parent {
+            tree::link(parent.0, context.0);
+        }
+        context
+    }
+
+    #[inline]
+    pub(crate) fn node(&self) -> &Node {
+        // SAFETY: rule 1: this handle is counted, so the node is not freed while it is borrowed.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The node's address, for a [`Share`](crate::current::Share).
+    pub(crate) fn as_ptr(&self) -> NonNull<Node> {
+        self.0
+    }
+
+    /// The handle that stands for all shares (rule 2), without counting.
+    ///
+    /// # Safety
+    ///
+    /// `node` is the address of a node, and the caller gives up one handle of it.
+    pub(crate) unsafe fn from_counted(node: NonNull<Node>) -> Self {
+        Self(node)
+    }
+}
+
+impl Clone for Context {
+    #[inline]
+    fn clone(&self) -> Self {
+        // Relaxed, as in `Arc`: a handle exists, so nobody frees meanwhile.
+        self.node().handles.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Drop for Context {
+    #[inline]
+    fn drop(&mut self) {
+        if self.node().handles.fetch_sub(1, Ordering::Release) == 1 {
+            retire(self.0);
+        }
+    }
+}
+
+/// The last handle is gone: settle, fold, free; then the same for the parent if this was its last handle.
+///
+/// A loop, not a recursion: a chain of a million nested contexts must not overflow the stack.
+#[cold]
+#[inline(never)]
+fn retire(mut dying: NonNull<Node>) {
+    loop {
+        std::sync::atomic::fence(Ordering::Acquire);
+        // SAFETY: rule 1: handles are zero and only this call frees; the registry still points here (rule 3).
+        let node = unsafe { dying.as_ref() };
+        super::finish_at_last(node);
+        let total = super::close_books(node, dying);
+        node.birth.ledger.unregister(node.key.load(Ordering::Relaxed), || super::settle_class(node, total));
+        // SAFETY: rules 1 and 3: no handle, no share, no registry entry and (unlinked by `close_books`) no parent
+        // points here any more. It came from a `Box` in `new`.
+        let mut node = unsafe { Box::from_raw(dying.as_ptr()) };
+        let parent = node.birth.parent.take();
+        // User code: destructors of values. After the books are closed, outside all locks.
+        let (name, place) = (node.name(), node.birth.place);
+        super::contain(name, place, || drop(node));
+        let Some(parent) = parent else { return };
+        let parent = std::mem::ManuallyDrop::new(parent);
+        if parent.node().handles.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        dying = parent.0;
+    }
+}
+
+/// A node as the registry knows it (rule 3).
+#[derive(Debug)]
+pub(crate) struct Registered(NonNull<Node>);
+
+// SAFETY: a registry only lends `&Node`, and `Node` is `Sync` (see `Context`).
+unsafe impl Send for Registered {}
+
+impl Registered {
+    /// Only through a registry, whose lock the caller therefore holds.
+    pub(super) fn node(&self) -> &Node {
+        // SAFETY: rule 3: the node is freed after it was taken out of the registry, and the registry owns `self`.
+        unsafe { self.0.as_ref() }
+    }
+}

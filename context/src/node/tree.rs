@@ -1,0 +1,132 @@
+//! Who is whose child: intrusive links under one lock. Fenced.
+//!
+//! One lock for the process: it is taken when a child is made, when it goes, and when a total is read; roots without
+//! children never take it. Links are in the nodes, so a child costs no allocation here.
+#![allow(unsafe_code)]
+
+use super::ledger::RunningSlice;
+use super::raw::Node;
+use crate::cancel::Cancelled;
+use crate::usage::Usage;
+use parking_lot::Mutex;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Held by everyone who reads or writes any [`Links`].
+static TREE: Mutex<()> = Mutex::new(());
+
+/// Pointers to relatives. Every pointer that is not null is to a node that is not freed before it is unlinked
+/// (rule 4 of [`raw`](super::raw)).
+#[derive(Debug)]
+pub(crate) struct Links {
+    first_child: AtomicPtr<Node>,
+    next: AtomicPtr<Node>,
+    previous: AtomicPtr<Node>,
+}
+
+impl Links {
+    pub(super) const fn new() -> Self {
+        Self {
+            first_child: AtomicPtr::new(std::ptr::null_mut()),
+            next: AtomicPtr::new(std::ptr::null_mut()),
+            previous: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+}
+
+/// Makes `child` a child of `parent`. Born cancelled if the parent is.
+pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
+    let _tree = TREE.lock();
+    // SAFETY: the child was just made and the child's `birth` holds a handle of the parent.
+    let (up, down) = unsafe { (parent.as_ref(), child.as_ref()) };
+    let first = up.links.first_child.load(Relaxed);
+    down.links.next.store(first, Relaxed);
+    if let Some(first) = NonNull::new(first) {
+        // SAFETY: linked, so alive (rule 4), and the tree is locked.
+        unsafe { first.as_ref() }.links.previous.store(child.as_ptr(), Relaxed);
+    }
+    up.links.first_child.store(child.as_ptr(), Relaxed);
+    if let Some(cancelled) = up.control.cancelled() {
+        // Nobody can wait for a context that nobody has yet: there is nothing to wake.
+        let _ = down.control.cancel(cancelled);
+    }
+}
+
+/// Takes `child` out of its parent's children and folds `total` into the parent, in one step for readers.
+pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> Usage) -> Usage {
+    let Some(parent) = &node.birth.parent else { return total() };
+    let _tree = TREE.lock();
+    let links = &node.links;
+    let (next, previous) = (links.next.load(Relaxed), links.previous.load(Relaxed));
+    match NonNull::new(previous) {
+        // SAFETY: linked, so alive (rule 4), and the tree is locked.
+        Some(previous) => unsafe { previous.as_ref() }.links.next.store(next, Relaxed),
+        None => {
+            debug_assert_eq!(parent.node().links.first_child.load(Relaxed), child.as_ptr());
+            parent.node().links.first_child.store(next, Relaxed);
+        }
+    }
+    if let Some(next) = NonNull::new(next) {
+        // SAFETY: linked, so alive (rule 4), and the tree is locked.
+        unsafe { next.as_ref() }.links.previous.store(previous, Relaxed);
+    }
+    let total = total();
+    parent.node().folded.absorb(total);
+    total
+}
+
+/// Own usage of `top` and of everything below it that is not gone, plus what was folded.
+pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Usage {
+    let _tree = TREE.lock();
+    let mut sum = Usage::default();
+    walk(top, |node| {
+        sum += node.local.read() + node.shared.read() + node.folded.read();
+        sum.cpu += slice_of(node, slices);
+    });
+    sum
+}
+
+pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> Duration {
+    slices.iter().filter(|slice| slice.context == node.birth.id).map(|slice| Duration::from_nanos(slice.ns)).sum()
+}
+
+/// Cancels everything below `top` that is not cancelled yet; returns who is to be woken, outside the lock.
+pub(super) fn cancel_below(top: &Node, cancelled: Cancelled) -> Vec<Waker> {
+    let _tree = TREE.lock();
+    let mut wakers = Vec::new();
+    walk(top, |node| {
+        if !std::ptr::eq(node, top) {
+            wakers.extend(node.control.cancel(cancelled).unwrap_or_default());
+        }
+    });
+    wakers
+}
+
+/// Visits `top` and its descendants, parents first, without recursion. The caller holds the tree.
+fn walk(top: &Node, mut visit: impl FnMut(&Node)) {
+    let mut node = top;
+    loop {
+        visit(node);
+        if let Some(child) = NonNull::new(node.links.first_child.load(Relaxed)) {
+            // SAFETY: linked, so alive (rule 4), and the tree is locked.
+            node = unsafe { child.as_ref() };
+            continue;
+        }
+        loop {
+            if std::ptr::eq(node, top) {
+                return;
+            }
+            if let Some(next) = NonNull::new(node.links.next.load(Relaxed)) {
+                // SAFETY: as above.
+                node = unsafe { next.as_ref() };
+                break;
+            }
+            match &node.birth.parent {
+                Some(parent) => node = parent.node(),
+                None => return,
+            }
+        }
+    }
+}
