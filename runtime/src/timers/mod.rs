@@ -1,0 +1,189 @@
+//! The timers of one runtime: a hierarchical wheel that is told what time it is.
+//!
+//! It reads no clock and wakes nobody: [`Timers::advance`] takes `now` and hands out the wakers that are due,
+//! and whatever a waker's own code does (wake, clone and drop may all be foreign code) happens after the
+//! caller has let go of the structure.
+//!
+//! ```text
+//!  tick (48 bits) = | digit 7 | ... | digit 2 | digit 1 | digit 0 |      6 bits each, 1 tick = 65.536 us
+//!
+//!  level 0    64 slots of 1 tick          the next   4.2 ms   list of the timers of exactly that tick
+//!  level 1    64 slots of 64 ticks        the next 268   ms   list, unsorted by tick
+//!  ...
+//!  level 7    64 slots of 2^42 ticks      584 years           the whole range of a u64 of nanoseconds
+//! ```
+//!
+//! A timer lives on the level of the highest digit in which its tick differs from the present tick, in the slot
+//! of that digit. So the lowest occupied level always holds the earliest timer, the lowest occupied slot of that
+//! level is where it is, and finding it takes two count-trailing-zeros. When the present enters a slot of an
+//! upper level, the timers in it *cascade*: they move to lower levels, at most seven times in a timer's life.
+//!
+//! Invariant: after every public call, each timer is in the place that [`Place::of`] computes from the present
+//! tick and its own. Firing order (by tick, then first in first out) rests on it: two timers of one tick are
+//! always in one list, or the older one is moved there before the younger one can be inserted.
+
+mod entries;
+mod wheel;
+
+use std::task::Waker;
+
+use entries::{Entries, NIL};
+use wheel::{Place, TICK_MAX, Wheel};
+
+pub(crate) use entries::TimerKey;
+
+/// One tick is 2^16 ns: 65.536 us.
+const TICK_BITS: u32 = 16;
+
+/// The wheel. Insert, cancel and [`next_deadline`](Self::next_deadline) are O(1) and allocate nothing in steady
+/// state.
+///
+/// # Memory
+///
+/// 8 KiB for the wheel, and 40 bytes for each timer of the highest number that were ever pending at one time:
+/// the memory of fired and cancelled timers is reused, and given back only when the whole structure is dropped.
+pub(crate) struct Timers {
+    entries: Entries,
+    wheel: Wheel,
+    /// The present tick. Every pending timer's tick is this or later; those of this very tick are overdue.
+    present: u64,
+    /// The latest `now` of `advance`, in ns; `present` is this without its last 16 bits.
+    now: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timers {
+    /// No timers, at time 0.
+    pub(crate) fn new() -> Self {
+        Timers { entries: Entries::new(), wheel: Wheel::new(), present: 0, now: 0 }
+    }
+
+    /// Adds a timer: `waker` is handed out by the first [`advance`](Self::advance) whose `now` has reached
+    /// `deadline` (ns since the runtime's epoch) rounded *up* to a tick. Never early, at most 65.5 us late.
+    /// A deadline that is not after the latest `now` fires at the next `advance`, whatever its `now`.
+    ///
+    /// The last tick of the 584 years is fired at its start; that is the one case of a deadline rounded down.
+    ///
+    /// # Panics
+    ///
+    /// If 2^32 - 1 timers are pending already.
+    pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> TimerKey {
+        let tick = self.tick_of(deadline);
+        let key = self.entries.allocate(tick, waker);
+        self.link(key.index(), tick);
+        key
+    }
+
+    /// Whether the timer neither fired nor was cancelled.
+    pub(crate) fn is_pending(&self, key: TimerKey) -> bool {
+        self.entries.waker(key).is_some()
+    }
+
+    /// Whether the timer is pending and its waker wakes the same task as `waker`. Runs no foreign code.
+    pub(crate) fn will_wake(&self, key: TimerKey, waker: &Waker) -> bool {
+        self.entries.waker(key).is_some_and(|stored| stored.will_wake(waker))
+    }
+
+    /// Makes the timer wake `waker`, and returns the waker that is of no use any more: the former one, or the
+    /// given one if the timer is no longer pending. Drop it after the borrow of this structure has ended.
+    ///
+    /// It takes the waker by value for the same reason: a clone may run foreign code.
+    #[must_use = "drop it outside of the borrow"]
+    pub(crate) fn update(&mut self, key: TimerKey, waker: Waker) -> Waker {
+        self.entries.replace_waker(key, waker)
+    }
+
+    /// Removes a timer and returns its waker, to be dropped after the borrow of this structure has ended.
+    /// `None` if it fired or was cancelled before.
+    #[must_use = "drop it outside of the borrow"]
+    pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
+        let place = self.entries.place(key)?;
+        let list = self.wheel.list(place);
+        self.entries.unlink(list, key.index());
+        if list.is_empty() {
+            self.wheel.vacate(place);
+        }
+        self.entries.release(key.index()).0
+    }
+
+    /// When to call [`advance`](Self::advance) next, in ns since the runtime's epoch: never later than the
+    /// earliest timer's tick. `None` without timers. A value in the past means that a timer is overdue.
+    ///
+    /// This is the expiry itself, not the cascade before it, because each slot remembers the earliest tick
+    /// that was put into it. Only where that earliest timer of an upper level's slot was cancelled is the
+    /// answer too early: then the loop wakes once for nothing, and `advance` forgets the cancelled tick.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.wheel.first().map(|place| self.wheel.earliest(place) << TICK_BITS)
+    }
+
+    /// Moves the present to `now` (ns since the runtime's epoch) and appends the wakers of the timers that are
+    /// due to `due`, by tick, first in first out within a tick. Time does not go back: an earlier `now` than the
+    /// last one counts as that one.
+    ///
+    /// O(1) when nothing is due, however far `now` has jumped; at most 8 moves for each timer in all its life.
+    pub(crate) fn advance(&mut self, now: u64, due: &mut Vec<Waker>) {
+        self.now = self.now.max(now);
+        let target = self.now >> TICK_BITS;
+        while let Some(place) = self.wheel.first() {
+            let start = place.start(self.present);
+            if start > target {
+                break;
+            }
+            if place.is_exact() {
+                self.present = start;
+                self.fire(place, due);
+            } else {
+                // Nothing is due before `earliest`, so no stop is needed between the slot's start and that.
+                self.present = self.wheel.earliest(place).min(target);
+                self.cascade(place);
+            }
+        }
+        self.present = target;
+    }
+
+    /// How many timers are pending.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn tick_of(&self, deadline: u64) -> u64 {
+        // Rounding up would put a deadline inside the present tick one tick off, although it has passed.
+        if deadline <= self.now {
+            return self.present;
+        }
+        deadline.div_ceil(1 << TICK_BITS).min(TICK_MAX)
+    }
+
+    fn link(&mut self, index: u32, tick: u64) {
+        let place = Place::of(self.present, tick);
+        let list = self.wheel.occupy(place, tick);
+        self.entries.push_back(list, index, place);
+    }
+
+    fn fire(&mut self, place: Place, due: &mut Vec<Waker>) {
+        let mut index = self.wheel.vacate(place).head();
+        while index != NIL {
+            let (waker, next) = self.entries.release(index);
+            due.extend(waker);
+            index = next;
+        }
+    }
+
+    /// Moves the timers of a slot of an upper level to where they belong now, in their order.
+    fn cascade(&mut self, place: Place) {
+        let mut index = self.wheel.vacate(place).head();
+        while index != NIL {
+            let (tick, next) = self.entries.tick_and_next(index);
+            self.link(index, tick);
+            index = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

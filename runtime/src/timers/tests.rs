@@ -1,0 +1,280 @@
+//! The wheel against a `BTreeMap`, under the same random operations.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+
+use super::*;
+
+const TICK: u64 = 1 << TICK_BITS;
+const MS: u64 = 1_000_000;
+const YEAR: u64 = 365 * 24 * 3600 * 1000 * MS;
+
+/// What fired, in order.
+type Log = Arc<Mutex<Vec<u64>>>;
+
+/// A waker that writes its name down.
+struct Named(u64, Log);
+
+impl Wake for Named {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().push(self.0);
+    }
+}
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// A clone, because a waker made from an `Arc` and its clones need not share the address of their vtable, and
+/// `will_wake` compares that. Clones of clones do.
+fn counting() -> (Arc<Counter>, Waker) {
+    let counter = Arc::new(Counter::default());
+    let waker = Waker::from(counter.clone());
+    (counter, waker.clone())
+}
+
+struct XorShift(u64);
+
+impl XorShift {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// A span whose magnitude is random too: from nanoseconds to centuries.
+    fn span(&mut self) -> u64 {
+        let bits = self.below(64);
+        self.next() >> bits
+    }
+}
+
+fn named(name: u64, log: &Log) -> Waker {
+    Waker::from(Arc::new(Named(name, log.clone())))
+}
+
+fn fire(timers: &mut Timers, now: u64, log: &Log) -> Vec<u64> {
+    let mut due = Vec::new();
+    timers.advance(now, &mut due);
+    due.into_iter().for_each(Waker::wake);
+    std::mem::take(&mut log.lock().unwrap())
+}
+
+/// The same promises, kept in the obvious way.
+#[derive(Default)]
+struct Oracle {
+    pending: BTreeMap<(u64, u64), TimerKey>,
+    now: u64,
+}
+
+impl Oracle {
+    fn insert(&mut self, deadline: u64, name: u64, key: TimerKey) {
+        let overdue = deadline <= self.now;
+        let tick = if overdue { self.now / TICK } else { deadline.div_ceil(TICK).min((1 << 48) - 1) };
+        self.pending.insert((tick, name), key);
+    }
+
+    fn advance(&mut self, now: u64) -> Vec<(u64, TimerKey)> {
+        self.now = self.now.max(now);
+        let later = self.pending.split_off(&(self.now / TICK + 1, 0));
+        let due = std::mem::replace(&mut self.pending, later);
+        due.into_iter().map(|((_, name), key)| (name, key)).collect()
+    }
+
+    fn earliest(&self) -> Option<u64> {
+        self.pending.first_key_value().map(|((tick, _), _)| tick * TICK)
+    }
+}
+
+struct Run {
+    random: XorShift,
+    timers: Timers,
+    oracle: Oracle,
+    log: Log,
+    stale: Vec<TimerKey>,
+    cancelled: bool,
+}
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        Run {
+            random: XorShift(seed),
+            timers: Timers::new(),
+            oracle: Oracle::default(),
+            log: Log::default(),
+            stale: Vec::new(),
+            cancelled: false,
+        }
+    }
+
+    fn insert(&mut self, name: u64) {
+        let span = self.random.span();
+        let deadline = match self.random.below(10) {
+            0 => self.oracle.now.saturating_sub(span),
+            1 => self.oracle.now,
+            2..6 => self.oracle.now.saturating_add(span % (300 * MS)),
+            _ => self.oracle.now.saturating_add(span),
+        };
+        let key = self.timers.insert(deadline, named(name, &self.log));
+        self.oracle.insert(deadline, name, key);
+    }
+
+    fn cancel(&mut self) {
+        let pending = self.oracle.pending.len() as u64;
+        let Some(nth) = self.random.next().checked_rem(pending) else { return };
+        let (&place, &key) = self.oracle.pending.iter().nth(nth as usize).unwrap();
+        assert!(self.timers.is_pending(key));
+        assert!(self.timers.cancel(key).is_some());
+        self.oracle.pending.remove(&place);
+        self.stale.push(key);
+        self.cancelled = true;
+    }
+
+    fn advance(&mut self) {
+        let span = self.random.span();
+        let now = match self.random.below(10) {
+            0 => self.oracle.now.saturating_sub(span),
+            1..3 => self.oracle.earliest().unwrap_or(0),
+            3..8 => self.oracle.now.saturating_add(span % (50 * MS)),
+            8 => self.oracle.now.saturating_add(span % (3 * YEAR)),
+            _ => self.oracle.now.saturating_add(span >> 8),
+        };
+        let expected = self.oracle.advance(now);
+        let names: Vec<u64> = expected.iter().map(|(name, _)| *name).collect();
+        assert_eq!(fire(&mut self.timers, now, &self.log), names);
+        self.stale.extend(expected.into_iter().map(|(_, key)| key));
+    }
+
+    fn touch_a_stale_key(&mut self) {
+        let Some(nth) = self.random.next().checked_rem(self.stale.len() as u64) else { return };
+        let key = self.stale[nth as usize];
+        assert!(!self.timers.is_pending(key) && !self.timers.will_wake(key, Waker::noop()));
+        assert!(self.timers.cancel(key).is_none());
+        let waker = counting().1;
+        assert!(self.timers.update(key, waker.clone()).will_wake(&waker));
+    }
+
+    fn check(&self) {
+        assert_eq!(self.timers.len(), self.oracle.pending.len());
+        match (self.timers.next_deadline(), self.oracle.earliest()) {
+            (Some(ours), Some(true_one)) if self.cancelled => assert!(ours <= true_one),
+            (ours, true_one) => assert_eq!(ours, true_one),
+        }
+    }
+}
+
+#[test]
+fn agrees_with_a_btree_map() {
+    for seed in 1..=60_u64 {
+        let mut run = Run::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        let cancels = seed % 3 != 0;
+        for name in 0..1500 {
+            match run.random.below(16) {
+                0..9 => run.insert(name),
+                9..12 if cancels => run.cancel(),
+                12 => run.touch_a_stale_key(),
+                _ => run.advance(),
+            }
+            run.check();
+        }
+    }
+}
+
+#[test]
+fn fires_by_tick_then_first_in_first_out() {
+    let (mut timers, log) = (Timers::new(), Log::default());
+    // The same tick, inserted from far, from nearer and from close by: three levels.
+    let deadline = 70_000 * TICK;
+    timers.insert(deadline, named(1, &log));
+    timers.insert(deadline + TICK, named(9, &log));
+    fire(&mut timers, 69_000 * TICK, &log);
+    timers.insert(deadline - 5, named(2, &log));
+    fire(&mut timers, 69_990 * TICK, &log);
+    timers.insert(deadline, named(3, &log));
+    timers.insert(deadline - TICK, named(0, &log));
+    assert_eq!(fire(&mut timers, deadline + TICK, &log), [0, 1, 2, 3, 9]);
+    assert_eq!(timers.next_deadline(), None);
+}
+
+#[test]
+fn never_early_and_at_most_one_tick_late() {
+    let (mut timers, log) = (Timers::new(), Log::default());
+    timers.insert(5 * TICK + 1, named(1, &log));
+    assert_eq!(timers.next_deadline(), Some(6 * TICK));
+    assert_eq!(fire(&mut timers, 6 * TICK - 1, &log), []);
+    assert_eq!(fire(&mut timers, 6 * TICK, &log), [1]);
+}
+
+#[test]
+fn overdue_timers_fire_at_the_next_advance() {
+    let (mut timers, log) = (Timers::new(), Log::default());
+    let now = 1000 * TICK + 500;
+    fire(&mut timers, now, &log);
+    timers.insert(0, named(1, &log));
+    timers.insert(now, named(2, &log));
+    timers.insert(now - 499, named(3, &log));
+    assert!(timers.next_deadline().is_some_and(|deadline| deadline <= now));
+    assert_eq!(fire(&mut timers, now, &log), [1, 2, 3]);
+}
+
+#[test]
+fn one_timer_needs_one_wake_up_however_far_it_is() {
+    for deadline in [TICK, 5 * MS, 10_000 * MS, YEAR, 400 * YEAR, u64::MAX] {
+        let (mut timers, log) = (Timers::new(), Log::default());
+        timers.insert(deadline, named(1, &log));
+        let wake_up = timers.next_deadline().unwrap();
+        assert_eq!(fire(&mut timers, wake_up - 1, &log), []);
+        assert_eq!(timers.next_deadline(), Some(wake_up));
+        assert_eq!(fire(&mut timers, wake_up, &log), [1]);
+    }
+}
+
+#[test]
+fn a_cancelled_timer_costs_at_most_one_early_wake_up() {
+    let (mut timers, log) = (Timers::new(), Log::default());
+    let early = timers.insert(1000 * TICK, named(1, &log));
+    timers.insert(1010 * TICK, named(2, &log));
+    drop(timers.cancel(early));
+    assert_eq!(timers.next_deadline(), Some(1000 * TICK));
+    assert_eq!(fire(&mut timers, 1000 * TICK, &log), []);
+    assert_eq!(timers.next_deadline(), Some(1010 * TICK));
+}
+
+#[test]
+fn update_returns_the_waker_that_is_of_no_use() {
+    let mut timers = Timers::new();
+    let ((first, first_waker), (second, second_waker)) = (counting(), counting());
+    let key = timers.insert(TICK, first_waker.clone());
+    assert!(timers.will_wake(key, &first_waker) && !timers.will_wake(key, &second_waker));
+
+    assert!(timers.update(key, second_waker.clone()).will_wake(&first_waker));
+    let mut due = Vec::new();
+    timers.advance(TICK, &mut due);
+    due.drain(..).for_each(Waker::wake);
+    assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
+
+    assert!(timers.update(key, first_waker.clone()).will_wake(&first_waker));
+}
+
+#[test]
+fn cancelled_timers_leave_no_memory_behind() {
+    let mut timers = Timers::new();
+    for round in 0..10_000 {
+        let key = timers.insert(round * MS, Waker::noop().clone());
+        assert_eq!(key.index(), 0);
+        drop(timers.cancel(key));
+    }
+    assert_eq!((timers.len(), timers.next_deadline()), (0, None));
+}
