@@ -1,1 +1,3 @@
 //! A runtime that bills.
+
+pub use bursar_macros::{main, test};
