@@ -38,7 +38,7 @@ const CONTEXT: Crate = Crate {
     homes: &[
         ("libc", &["clock"]),
         ("log", &["*"]),
-        ("parking_lot", &["cancel", "class", "context", "registry", "sentinel"]),
+        ("parking_lot", &["cancel", "class", "clock", "context", "registry", "sentinel"]),
         ("pin-project-lite", &["*"]),
         ("slab", &["registry"]),
     ],
