@@ -1,0 +1,223 @@
+//! The rules of the house, held against the tree. `CONTRIBUTING.md` says why; the tables below say what. Whoever adds
+//! a file adds it here, and to the picture in `docs/architecture.md`.
+
+mod can_fail;
+mod manifest;
+mod rules;
+mod source;
+mod tree;
+
+use rules::Finding;
+use source::Source;
+use tree::{SOURCES, TEXTS, Text, text, top_level};
+
+/// A crate with floors.
+struct Crate {
+    folder: &'static str,
+    manifest: &'static str,
+    /// From the top. A module is a file or a folder below `src`. It may import from the floors below its own, and
+    /// within its own folder; modules on the same floor do not know each other.
+    floors: &'static [&'static [&'static str]],
+    /// Each dependency, and the modules that may name it; `*` is all of them.
+    homes: &'static [(&'static str, &'static [&'static str])],
+}
+
+const CONTEXT: Crate = Crate {
+    folder: "context/src",
+    manifest: "context/Cargo.toml",
+    floors: &[
+        &["lib"],
+        &["bridges"],
+        &["future", "scope"],
+        &["harness"],
+        &["current"],
+        &["context", "registry", "cancel", "value", "sentinel", "db"],
+        &["clock"],
+        &["usage", "class", "report"],
+    ],
+    homes: &[
+        ("libc", &["clock"]),
+        ("log", &["*"]),
+        ("parking_lot", &["cancel", "class", "clock", "context", "registry", "sentinel"]),
+        ("pin-project-lite", &["*"]),
+        ("slab", &["registry"]),
+    ],
+};
+
+const RUNTIME: Crate = Crate {
+    folder: "runtime/src",
+    manifest: "runtime/Cargo.toml",
+    floors: &[
+        &["lib"],
+        &["testing"],
+        &["runtime", "http", "inspector"],
+        // Services made of services.
+        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "sync"],
+        &["blocking", "signal", "spawn", "time"],
+        &["join"],
+        &["executor"],
+        &["waker"],
+        &["current"],
+        &["inbox", "queue", "reactor", "task", "timers"],
+        &["sys"],
+        &["config", "error", "handle"],
+    ],
+    homes: &[
+        ("bursar-context", &["*"]),
+        ("bursar-macros", &["lib"]),
+        ("crossbeam-channel", &["blocking", "db", "inbox"]),
+        ("futures-io", &["net"]),
+        ("http", &["http"]),
+        ("http-body", &["http"]),
+        ("http-body-util", &["http"]),
+        ("hyper", &["http"]),
+        ("libc", &["sys"]),
+        ("log", &["*"]),
+        ("mio", &["inbox", "net", "reactor", "signal", "sys"]),
+        ("parking_lot", &["blocking", "db", "inbox", "join", "runtime", "signal", "waker"]),
+        ("pin-project-lite", &["*"]),
+        ("rusqlite", &["db"]),
+        ("slab", &["reactor", "task/table", "timers"]),
+        ("tokio", &["net"]),
+        ("tower-layer", &["http"]),
+        ("tower-service", &["http"]),
+    ],
+};
+
+const MACROS: Crate = Crate {
+    folder: "runtime/macros/src",
+    manifest: "runtime/macros/Cargo.toml",
+    floors: &[&["lib"], &["expand"], &["args", "parse"], &["errors"]],
+    homes: &[("proc-macro2", &["*"]), ("quote", &["*"]), ("syn", &["*"])],
+};
+
+const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
+
+/// Where `unsafe` may stand.
+const FENCES: [&str; 6] = [
+    "context/src/clock",
+    "context/src/current",
+    "runtime/src/current",
+    "runtime/src/sys",
+    "runtime/src/task/raw",
+    "runtime/src/waker",
+];
+
+/// Where a test may sleep, and why.
+const SLEEPERS: [(&str, &str); 1] =
+    [("context/src/clock", "a thread that leaves the CPU is what the clock must see")];
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+const ROOT_FOLDERS: [&str; 7] = [".ci/", "benches/", "context/", "docs/", "examples/", "runtime/", "tests/"];
+const ROOT_FILES: [&str; 13] = [
+    ".editorconfig",
+    ".gitattributes",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "clippy.toml",
+    "deny.toml",
+    "rustfmt.toml",
+];
+
+/// The files of the crates with floors.
+fn house_sources() -> impl Iterator<Item = &'static Source> {
+    SOURCES.iter().filter(|source| CRATES.iter().any(|house| source.path.starts_with(house.folder)))
+}
+
+/// The manifests of the members.
+fn manifests() -> impl Iterator<Item = &'static Text> {
+    TEXTS.iter().filter(|file| file.path.ends_with("/Cargo.toml"))
+}
+
+#[track_caller]
+fn assert_none(findings: impl IntoIterator<Item = Finding>) {
+    let lines: Vec<String> = findings.into_iter().map(|finding| finding.to_string()).collect();
+    assert!(lines.is_empty(), "the house has rules (CONTRIBUTING.md):\n{}", lines.join("\n"));
+}
+
+#[test]
+fn imports_go_down_only() {
+    let findings = |house| SOURCES.iter().flat_map(move |source| rules::imports_going_up(house, source));
+    assert_none(CRATES.iter().flat_map(findings));
+}
+
+#[test]
+fn every_dependency_has_one_home() {
+    for house in &CRATES {
+        let manifest = text(house.manifest);
+        assert_none(rules::dependencies_without_home(house, manifest));
+        let names: Vec<&str> = manifest::dependencies(manifest).into_iter().map(|(_, name)| name).collect();
+        assert_none(SOURCES.iter().flat_map(|source| rules::dependencies_abroad(house, &names, source)));
+    }
+    for file in manifests().filter(|file| file.path != "benches/Cargo.toml") {
+        assert!(!file.text.contains("\ncriterion"), "{}: criterion is at home in benches", file.path);
+    }
+}
+
+#[test]
+fn one_thread_local_per_crate() {
+    let sources: Vec<&Source> = SOURCES.iter().collect();
+    assert_none(CRATES.iter().flat_map(|house| rules::thread_locals(house, &sources)));
+}
+
+#[test]
+fn unsafe_stays_behind_the_fences() {
+    assert_none(SOURCES.iter().flat_map(|source| rules::unfenced_unsafe(&FENCES, source)));
+}
+
+#[test]
+fn every_fence_is_on_the_map() {
+    let map = text("docs/architecture.md");
+    assert_none(SOURCES.iter().flat_map(|source| rules::fences_not_on_the_map(map, source)));
+}
+
+#[test]
+fn cfg_stays_out_of_the_flesh() {
+    assert_none(house_sources().flat_map(rules::misplaced_cfg));
+}
+
+#[test]
+fn there_are_no_drawers() {
+    assert_none(rules::drawer_paths(TEXTS.iter().map(|file| file.path.as_str())));
+    assert_none(SOURCES.iter().flat_map(rules::drawer_modules));
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    assert_none(SOURCES.iter().flat_map(|source| rules::long_files(source, FILE_LINES_MAX)));
+    assert_none(SOURCES.iter().flat_map(|source| rules::long_functions(source, FUNCTION_LINES_MAX)));
+}
+
+#[test]
+fn nothing_is_unfinished_or_switched_off() {
+    assert_none(SOURCES.iter().flat_map(rules::unfinished));
+}
+
+#[test]
+fn tests_do_not_sleep() {
+    assert_none(SOURCES.iter().flat_map(|source| rules::sleeping_tests(&SLEEPERS, source)));
+}
+
+#[test]
+fn no_path_is_of_one_machine() {
+    assert_none(TEXTS.iter().flat_map(rules::absolute_paths));
+}
+
+#[test]
+fn every_workspace_dependency_is_used() {
+    let members: Vec<&str> = manifests().map(|file| file.text.as_str()).collect();
+    assert_none(rules::unused_dependencies(text("Cargo.toml"), &members));
+}
+
+#[test]
+fn the_root_is_as_designed() {
+    assert_none(rules::strangers_at_the_root(&top_level(), &ROOT_FOLDERS, &ROOT_FILES));
+}
