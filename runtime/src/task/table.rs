@@ -1,0 +1,499 @@
+//! The table of a runtime's tasks: what the executor and the join handles can do with them.
+//!
+//! Every operation takes `&self` and may be called from within a poll or a destructor of any task here. See the rules in
+//! [the module above](crate::task).
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::task::Waker;
+
+use crate::handle::Packed;
+use crate::share_placeholder::Share;
+use crate::task::JoinFailure;
+use crate::task::queue::{NO_GROUP, Queue};
+use crate::task::raw::{Contents, Pool, Task, Ticket};
+use crate::task::slots::{NONE, Slot};
+use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, Release, Settle};
+
+pub(crate) struct Table {
+    runtime: u16,
+    queue: Queue,
+    pool: Pool,
+    /// First of the vacant slots that were used before.
+    free: Cell<u32>,
+    /// Slots from here on were never used.
+    used: Cell<u32>,
+    occupied: Cell<u32>,
+    closing: Cell<bool>,
+    /// Slots below are done with, at shutdown.
+    seized: Cell<u32>,
+}
+
+/// The right to insert one task.
+pub(crate) struct Admission<'a> {
+    table: &'a Table,
+}
+
+/// Why a task was not admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// The runtime shuts down.
+    Closing,
+}
+
+/// What came out of the queue.
+pub(crate) enum Next<'a> {
+    /// Poll it.
+    Poll(Polling<'a>),
+    /// It was aborted: drop its future.
+    Drop(Polling<'a>),
+    /// This slot has no task in it ([`Table::reserve`]): its owner was woken, at these wall ticks.
+    Bare { handle: Packed, woken: u64 },
+    /// Nothing to do: it finished while it was queued. Counts as one of the turn.
+    Stale,
+}
+
+/// A task, out of its slot: being polled or dropped.
+///
+/// If it is dropped early (something unwound through the executor) the task goes back, to be polled or freed another time.
+pub(crate) struct Polling<'a> {
+    table: &'a Table,
+    slot: &'a Slot,
+    number: u32,
+    task: Option<Task>,
+}
+
+/// How a finished task goes on.
+#[must_use]
+pub(crate) enum Finished<'a> {
+    /// The result waits for the join handle: wake the joiner. The context was given up; dropping it may run hooks.
+    Awaited { joiner: Option<Waker>, share: Option<Share> },
+    /// Nobody will ask: [`Contents::discard`] the result on the task's account, then drop this, which frees the slot.
+    Unwanted(Polling<'a>),
+}
+
+/// What a join handle gets.
+#[must_use]
+pub(crate) enum Joined<T> {
+    /// Not yet: the waker is registered.
+    Pending,
+    /// The result; with it the handle has ended.
+    Done(Result<T, JoinFailure>),
+    /// There is no such task in this table (any more).
+    Gone,
+}
+
+impl Table {
+    /// The table of the runtime with that index.
+    pub(crate) fn new(runtime: u16) -> Table {
+        Table {
+            runtime,
+            queue: Queue::new(),
+            pool: Pool::new(),
+            free: Cell::new(NONE),
+            used: Cell::new(0),
+            occupied: Cell::new(0),
+            closing: Cell::new(false),
+            seized: Cell::new(0),
+        }
+    }
+
+    // ---- for the executor
+
+    #[inline]
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Takes the next task out of the queue and out of its slot, and makes its group the running one.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Next<'_>> {
+        let (number, slot) = self.queue.pop()?;
+        let word = match slot.word.get().begin() {
+            Begin::Poll(word) | Begin::Drop(word) => word,
+            Begin::Leave(word) => {
+                slot.word.set(word);
+                return Some(Next::Stale);
+            }
+            Begin::Free(word) => {
+                slot.word.set(word);
+                self.add_free(number, slot);
+                return Some(Next::Stale);
+            }
+        };
+        let task = slot.task.take();
+        self.queue.set_running_group(slot.group.get());
+        if task.is_none() {
+            slot.word.set(word.suspend());
+            return Some(Next::Bare { handle: self.handle(number, slot), woken: slot.woken.get() });
+        }
+        slot.word.set(word);
+        let polling = Polling { table: self, slot, number, task };
+        Some(if word.has(ABORTED) { Next::Drop(polling) } else { Next::Poll(polling) })
+    }
+
+    /// The loop itself works from now on: wakes are from outside of every group.
+    #[inline]
+    pub(crate) fn leave_group(&self) {
+        self.queue.set_running_group(NO_GROUP);
+    }
+
+    /// Refuses new tasks from now on.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// Takes out the next task with a future, queued or not, so that the caller drops it: shutdown. Call it until `None`.
+    ///
+    /// That ends, as a closed table gets no new tasks: each slot is looked at once.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds if the table is not closed.
+    pub(crate) fn seize(&self) -> Option<Polling<'_>> {
+        debug_assert!(self.closing.get(), "a table is closed before it is emptied");
+        while self.seized.get() < self.used.get() {
+            let number = self.seized.replace(self.seized.get() + 1);
+            let Some(slot) = self.queue.slots.get(number) else { continue };
+            let Some(word) = slot.word.get().seize() else { continue };
+            // A bare slot stays with its owner.
+            let Some(task) = slot.task.take() else { continue };
+            slot.word.set(word);
+            self.queue.set_running_group(slot.group.get());
+            return Some(Polling { table: self, slot, number, task: Some(task) });
+        }
+        None
+    }
+
+    /// How many slots are in use: live tasks, results that wait for their handles, and bare slots.
+    pub(crate) fn len(&self) -> usize {
+        self.occupied.get() as usize
+    }
+
+    /// How often the allocator was asked for a task's memory. In steady state this does not grow.
+    pub(crate) fn refills(&self) -> u64 {
+        self.pool.refills()
+    }
+
+    /// A slot without a task, for a future that is kept elsewhere (`block_on`'s): it can be woken and comes out of the queue
+    /// as [`Next::Bare`]. Not queued yet.
+    ///
+    /// # Panics
+    ///
+    /// Beyond 2^24 slots.
+    pub(crate) fn reserve(&self, group: u64) -> Packed {
+        let (number, slot) = self.occupy(group, 0);
+        slot.word.set(slot.word.get().occupy(false));
+        self.handle(number, slot)
+    }
+
+    /// Gives back what [`Table::reserve`] gave. Wakes of it are stale from now on.
+    pub(crate) fn unreserve(&self, handle: Packed) {
+        let Some(slot) = self.queue.slots.get(handle.slot()) else { return };
+        let Some(word) = slot.word.get().seize() else { return };
+        if let Finish::Discard(word) = word.finish() {
+            slot.word.set(word);
+            self.settle(handle.slot(), slot);
+        }
+    }
+
+    // ---- for spawn and join handles
+
+    /// # Errors
+    ///
+    /// While the runtime shuts down. The caller keeps the future, and drops it in the right context.
+    #[inline]
+    pub(crate) fn admit(&self) -> Result<Admission<'_>, Refused> {
+        if self.closing.get() { Err(Refused::Closing) } else { Ok(Admission { table: self }) }
+    }
+
+    /// Moves the result out, or registers `waker` to be handed out by [`Polling::finish`].
+    ///
+    /// Clones and drops wakers, and drops the joiner: foreign code may run, and unwind, when everything is written.
+    pub(crate) fn poll_join<T>(&self, handle: Packed, ticket: &Ticket<T>, waker: &Waker) -> Joined<T> {
+        let Some(slot) = self.held(handle, ticket.id()) else { return Joined::Gone };
+        if slot.word.get().has(LIVE) {
+            register(slot, waker);
+            return Joined::Pending;
+        }
+        let Some(mut leftover) = self.release(handle.slot(), slot) else { return Joined::Gone };
+        let result = leftover.task.as_mut().and_then(|task| task.take(ticket));
+        drop(leftover);
+        result.map_or(Joined::Gone, Joined::Done)
+    }
+
+    /// The handle is gone: the task runs on, and frees its slot when it is done. If it has finished its result is dropped here, in
+    /// whatever context is current: it was the handle's.
+    ///
+    /// Does nothing if there is no such task.
+    pub(crate) fn detach(&self, handle: Packed, id: u64) {
+        let Some(slot) = self.held(handle, id) else { return };
+        let joiner = slot.joiner.take();
+        let leftover = self.release(handle.slot(), slot);
+        drop(joiner);
+        drop(leftover);
+    }
+
+    /// Asks for the task's future to be dropped instead of polled, at its turn. Nothing is dropped here and now. Returns
+    /// whether it was in time.
+    pub(crate) fn abort(&self, handle: Packed, id: u64, stamp: impl FnOnce() -> u64) -> bool {
+        let Some(slot) = self.held(handle, id) else { return false };
+        self.mark_aborted(handle.slot(), slot, stamp)
+    }
+
+    /// Whether the task has finished, or there is none.
+    pub(crate) fn is_finished(&self, handle: Packed, id: u64) -> bool {
+        self.held(handle, id).is_none_or(|slot| !slot.word.get().has(LIVE))
+    }
+
+    // ---- private
+
+    #[inline]
+    fn handle(&self, number: u32, slot: &Slot) -> Packed {
+        Packed::new(self.runtime, slot.word.get().generation(), number)
+    }
+
+    /// The slot of the very task that has this id. Ids are unique in the process, so this is exact even for a handle of another
+    /// runtime, or of a generation that has come round again.
+    #[inline]
+    fn held(&self, handle: Packed, id: u64) -> Option<&Slot> {
+        self.queue.slots.get(handle.slot()).filter(|slot| slot.id.get() == id)
+    }
+
+    /// A vacant slot, no longer on the free list.
+    fn occupy(&self, group: u64, id: u64) -> (u32, &Slot) {
+        let number = self.free.get();
+        let (number, slot) = match self.queue.slots.get(number) {
+            Some(slot) if number != NONE => {
+                self.free.set(slot.next.get());
+                (number, slot)
+            }
+            _ => {
+                let number = self.used.get();
+                let slot = self.queue.slots.get_or_make(number);
+                self.used.set(number + 1);
+                (number, slot)
+            }
+        };
+        self.occupied.set(self.occupied.get() + 1);
+        slot.group.set(group);
+        slot.id.set(id);
+        (number, slot)
+    }
+
+    fn add_free(&self, number: u32, slot: &Slot) {
+        self.occupied.set(self.occupied.get() - 1);
+        slot.id.set(0);
+        slot.next.set(self.free.replace(number));
+    }
+
+    /// The end of `RUNNING` for a slot that has neither future nor result nor handle.
+    #[inline]
+    fn settle(&self, number: u32, slot: &Slot) {
+        match slot.word.get().settle() {
+            Settle::Wait(word) => slot.word.set(word),
+            Settle::Free(word) => {
+                slot.word.set(word);
+                self.add_free(number, slot);
+            }
+        }
+    }
+
+    /// The end of a handle. Gives what is left to move out or drop; dropping that frees the slot.
+    fn release<'a>(&'a self, number: u32, slot: &'a Slot) -> Option<Polling<'a>> {
+        slot.id.set(0);
+        match slot.word.get().release() {
+            Release::Later(word) => {
+                slot.word.set(word);
+                None
+            }
+            Release::Take(word) => {
+                slot.word.set(word);
+                Some(Polling { table: self, slot, number, task: slot.task.take() })
+            }
+        }
+    }
+
+    fn mark_aborted(&self, number: u32, slot: &Slot, stamp: impl FnOnce() -> u64) -> bool {
+        match slot.word.get().abort() {
+            Abort::TooLate => return false,
+            Abort::Mark(word) => slot.word.set(word),
+            Abort::Push(word) => {
+                slot.word.set(word);
+                self.queue.link(number, slot, stamp);
+            }
+        }
+        true
+    }
+}
+
+impl Admission<'_> {
+    /// A new task around `future`, on `share`'s account, queued. `stamp`: see [`Queue::schedule`]. Runs no user code.
+    ///
+    /// # Panics
+    ///
+    /// Beyond 2^24 slots.
+    #[inline]
+    pub(crate) fn insert<F>(
+        self,
+        future: F,
+        share: Share,
+        place: &'static Location<'static>,
+        stamp: impl FnOnce() -> u64,
+    ) -> (Packed, Ticket<F::Output>)
+    where
+        F: Future + 'static,
+    {
+        let table = self.table;
+        let group = share.id();
+        let (task, ticket) = table.pool.task(future, share, place);
+        let (number, slot) = table.occupy(group, ticket.id());
+        slot.task.set(Some(task));
+        slot.word.set(slot.word.get().occupy(true));
+        let handle = table.handle(number, slot);
+        table.queue.schedule(handle, stamp);
+        (handle, ticket)
+    }
+}
+
+impl<'a> Polling<'a> {
+    /// The account, and what is to be polled or dropped on it.
+    #[inline]
+    pub(crate) fn split(&mut self) -> (&Share, Contents<'_>) {
+        match self.task.as_mut().map(Task::split) {
+            Some((Some(share), contents)) => (share, contents),
+            _ => unreachable!("a task that is out has its share until it is finished"),
+        }
+    }
+
+    /// Names the task, for its waker.
+    #[inline]
+    pub(crate) fn handle(&self) -> Packed {
+        self.table.handle(self.number, self.slot)
+    }
+
+    /// The task's process-unique id.
+    pub(crate) fn id(&self) -> u64 {
+        self.task.as_ref().map_or(0, Task::id)
+    }
+
+    /// Where it was spawned.
+    #[inline]
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.task.as_ref().map_or_else(Location::caller, Task::place)
+    }
+
+    /// Wall ticks of the wake; 0 = from within its own group.
+    #[inline]
+    pub(crate) fn woken(&self) -> u64 {
+        self.slot.woken.get()
+    }
+
+    /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.slot.word.get().has(HANDLE)
+    }
+
+    /// The future was polled and is not ready: back into the slot.
+    #[inline]
+    pub(crate) fn suspend(mut self) {
+        self.put_back();
+    }
+
+    /// The future is gone and the result, if anyone wants it, is in the contents.
+    #[inline]
+    pub(crate) fn finish(mut self) -> Finished<'a> {
+        debug_assert!(self.task.as_mut().is_none_or(|task| !task.contents().is_future()));
+        match self.slot.word.get().finish() {
+            Finish::Keep(word) => {
+                let share = self.task.as_mut().and_then(Task::release);
+                self.slot.task.set(self.task.take());
+                self.slot.word.set(word);
+                Finished::Awaited { joiner: self.slot.joiner.take(), share }
+            }
+            Finish::Discard(word) => {
+                self.slot.word.set(word);
+                Finished::Unwanted(self)
+            }
+        }
+    }
+
+    #[inline]
+    fn put_back(&mut self) {
+        self.slot.task.set(self.task.take());
+        self.slot.word.set(self.slot.word.get().suspend());
+    }
+
+    /// Something unwound through the executor. What is alive goes back (an aborted one into the queue again), what is not is
+    /// finished.
+    #[cold]
+    fn recover(&mut self, mut task: Task) {
+        if !task.contents().is_future() {
+            if !task.contents().has_result() {
+                task.contents().fail(JoinFailure::Cancelled);
+            }
+            let &mut Polling { table, slot, number, .. } = self;
+            let whole = Polling { table, slot, number, task: Some(task) };
+            if let Finished::Awaited { joiner: Some(joiner), .. } = whole.finish() {
+                joiner.wake();
+            }
+            return;
+        }
+        if self.slot.word.get().has(ABORTED) {
+            self.table.mark_aborted(self.number, self.slot, || 0);
+        }
+        self.task = Some(task);
+        self.put_back();
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        /// Frees the slot even if a destructor unwinds.
+        struct Settled<'a>(&'a Table, u32, &'a Slot);
+        impl Drop for Settled<'_> {
+            fn drop(&mut self) {
+                self.0.settle(self.1, self.2);
+            }
+        }
+        match self.task.take() {
+            None => {}
+            Some(task) if self.slot.word.get().has(LIVE) => self.recover(task),
+            Some(task) => {
+                let _settled = Settled(self.table, self.number, self.slot);
+                self.table.pool.reclaim(task);
+            }
+        }
+    }
+}
+
+/// The last resort: an executor empties the table before. Each destructor is run, whatever the others do.
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.close();
+        for number in 0..self.used.get() {
+            let Some(slot) = self.queue.slots.get(number) else { continue };
+            let (task, joiner) = (slot.task.take(), slot.joiner.take());
+            quietly(|| drop(task));
+            quietly(|| drop(joiner));
+        }
+    }
+}
+
+/// Leaves `waker` with the slot, unless one that wakes the same is there.
+fn register(slot: &Slot, waker: &Waker) {
+    let old = slot.joiner.take();
+    if old.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        slot.joiner.set(old);
+        return;
+    }
+    let replaced = slot.joiner.replace(Some(waker.clone()));
+    drop((old, replaced));
+}
+
+/// Nobody is left to hear of a panic here; the panic hook has. A payload whose own destructor panics is leaked.
+fn quietly(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        catch_unwind(AssertUnwindSafe(|| drop(payload))).unwrap_or_else(std::mem::forget);
+    }
+}
