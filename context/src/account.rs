@@ -50,14 +50,14 @@ impl Context {
     /// this context: their CPU goes to the parent, or to `(runtime)`.
     pub fn finish(&self) -> Usage {
         current::settle();
-        if self.node().finish(current::ticks()) {
+        if self.node().finish(current::ticks()) && self.node().has_finish_work() {
             let around = self.parent().filter(|parent| !parent.is_finished());
             let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
             let _frame = Frame::enter(share, self.place(), FrameKind::Scope);
             self.node().run_finish_hooks();
             self.node().cancel_remains();
         }
-        self.usage()
+        self.node().total(&[])
     }
 
     /// Calls `hook` with the total usage when this context finishes. On a finished one it is called at once.

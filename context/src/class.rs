@@ -71,13 +71,7 @@ fn insert(classes: &mut HashMap<&'static str, &'static Class>, name: &str) -> &'
 
 impl Class {
     const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            opened: Cell64::new(),
-            finished: Cell64::new(),
-            own: Cells::new(),
-            total: Cells::new(),
-        }
+        Self { name, opened: Cell64::new(), finished: Cell64::new(), own: Cells::new(), total: Cells::new() }
     }
 }
 

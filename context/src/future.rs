@@ -79,7 +79,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {
-                let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Poll);
+                let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Scope);
                 this.inner.set(None);
             }
         }

@@ -1,7 +1,7 @@
 //! For those who write executors: the seam between a loop and the contexts of its tasks.
 //!
-//! A loop holds a [`LoopGuard`] while it runs, calls [`poll`] around every poll *and every drop* of a task, and
-//! [`idle`] before it does work of its own. That is all: the switch, the charging and the repair of guards follow.
+//! A loop holds a [`LoopGuard`] while it runs, calls [`poll`] around every poll of a task and [`visit`] around every
+//! drop, and [`idle`] before it does work of its own. That is all: the switch, the charging and the repair of guards follow.
 //!
 //! ```
 //! use context::harness::{self, Share};
@@ -39,7 +39,7 @@ pub fn enter_loop(clock: Clock) -> LoopGuard {
     LoopGuard { _frame: Frame::enter_loop(clock, Location::caller()), not_send: PhantomData }
 }
 
-/// Runs `f` - one poll or one drop of a task - in the context of `share`.
+/// Runs `f`, one poll of a task, in the context of `share`.
 ///
 /// `place` is named in reports (where the task was spawned). `woken` is when the task became runnable, in [`ticks`];
 /// 0 if it was woken by work of its own context, which then does not wait before it leaves the thread.
@@ -49,6 +49,12 @@ pub fn enter_loop(clock: Clock) -> LoopGuard {
 #[inline]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
     current::poll(share, place, woken, f)
+}
+
+/// Runs `f` on the account of `share` like [`poll`], but counts no poll: for the drop of a task, or its last wake.
+#[inline]
+pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce() -> R) -> R {
+    current::visit(share, place, f)
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.

@@ -143,7 +143,13 @@ impl std::iter::Sum for Usage {
 /// ```
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cpu={} queued={} blocked={}", Millis(self.cpu), Millis(self.queued), Millis(self.blocked))?;
+        write!(
+            f,
+            "cpu={} queued={} blocked={}",
+            Millis(self.cpu),
+            Millis(self.queued),
+            Millis(self.blocked)
+        )?;
         if !self.late_cpu.is_zero() {
             write!(f, " late={}", Millis(self.late_cpu))?;
         }

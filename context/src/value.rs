@@ -82,7 +82,10 @@ impl<T: Send + Sync + 'static> Key<T> {
 
 impl<T> fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("name", &self.name).field("inherit", &self.inherit).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("name", &self.name)
+            .field("inherit", &self.inherit)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,19 +5,90 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
+use crate::clockwork::TimeSource;
+use crate::config::Config;
+use crate::inbox::{Inbox, Seat};
+use crate::reactor::{EVENTS_DEFAULT, Reactor};
+use crate::task::table::Table;
+use crate::timers::Timers;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Instant;
 
-use crate::inbox::Remote;
-use crate::task::table::Table;
+/// What the leaf operations of one poll may do before they yield (tokio's number).
+pub(crate) const BUDGET: u32 = 128;
 
-/// The mechanisms of one runtime.
+/// The mechanisms of one runtime, as its thread sees them. No file above changes them but by these.
 pub(crate) struct Core {
     /// Its index in the process.
     pub(crate) index: u16,
+    pub(crate) config: Config,
     pub(crate) tasks: Table,
-    pub(crate) remote: Arc<Remote>,
+    pub(crate) inbox: Inbox,
+    pub(crate) timers: RefCell<Timers>,
+    pub(crate) time: TimeSource,
+    pub(crate) reactor: Reactor,
+    /// What the leaf operations of the running poll may still do before they yield.
+    pub(crate) budget: Cell<u32>,
+    /// A list of wakers that is empty between uses; kept for its memory.
+    pub(crate) due: Cell<Vec<Waker>>,
+    /// Jobs on other threads whose end will wake somebody here: paused time does not jump over them.
+    pub(crate) elsewhere: Arc<AtomicUsize>,
+    /// `shutdown` was asked for.
+    pub(crate) stopping: Cell<bool>,
+    /// Leaves the process's list of runtimes when the core goes.
+    pub(crate) seat: Seat,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config) -> io::Result<Self> {
+        let epoch = Instant::now();
+        let (reactor, bell) = Reactor::new(epoch, EVENTS_DEFAULT)?;
+        let inbox = Inbox::new(bell);
+        let seat = Seat::take(inbox.remote())?;
+        let tasks = Table::new(seat.index());
+        if let Some(seed) = config.seed {
+            tasks.queue().shuffle(seed);
+        }
+        Ok(Self {
+            index: seat.index(),
+            tasks,
+            inbox,
+            timers: RefCell::new(Timers::new()),
+            time: TimeSource::new(epoch, config.paused),
+            reactor,
+            budget: Cell::new(BUDGET),
+            due: Cell::new(Vec::new()),
+            elsewhere: Arc::default(),
+            stopping: Cell::new(false),
+            seat,
+            config,
+        })
+    }
+
+    pub(crate) fn has_work_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::Acquire) > 0
+    }
+
+    /// Spends one unit of the running poll's budget. If none is left the poll is to end: `waker` is woken at once, so
+    /// that the task goes on after the others.
+    #[inline]
+    pub(crate) fn poll_proceed(&self, waker: &Waker) -> Poll<()> {
+        match self.budget.get() {
+            0 => {
+                waker.wake_by_ref();
+                Poll::Pending
+            }
+            left => {
+                self.budget.set(left - 1);
+                Poll::Ready(())
+            }
+        }
+    }
 }
 
 thread_local! {

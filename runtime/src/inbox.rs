@@ -185,6 +185,11 @@ impl Runtimes {
     }
 }
 
+/// Whether there is a runtime of that index.
+pub(crate) fn is_alive(runtime: u16) -> bool {
+    matches!(RUNTIMES.read().entries.get(runtime as usize), Some(Some(_)))
+}
+
 /// Sends to the runtime of that index.
 ///
 /// # Errors

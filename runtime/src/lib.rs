@@ -1,8 +1,24 @@
-//! A runtime that bills.
+//! A single-threaded async runtime with built-in context tracking: every request is billed.
 
-#[allow(dead_code)]
+mod clockwork;
+mod config;
+mod current;
+mod error;
+mod executor;
+mod handle;
+mod inbox;
+mod join;
 mod reactor;
-#[allow(dead_code)]
+mod runtime;
+mod spawn;
 mod sys;
-#[allow(dead_code)]
+mod task;
 mod timers;
+mod waker;
+
+pub use bursar_macros::{main, test};
+pub use context::Accounts;
+pub use error::JoinError;
+pub use join::{JoinHandle, TaskId};
+pub use runtime::{Builder, Handle, Runtime, Straggler, accounts};
+pub use spawn::{YieldNow, background, spawn, spawn_in, yield_now};

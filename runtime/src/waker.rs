@@ -19,7 +19,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use crate::current;
 use crate::handle::Packed;
 use crate::inbox::{self, Message};
-use crate::share_placeholder::ticks;
+use context::harness::ticks;
 
 /// The waker of that task.
 #[inline]

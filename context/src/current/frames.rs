@@ -56,6 +56,9 @@ impl Frame {
         SLOT.with(|slot| {
             let before = Share::from_raw(slot.switch_to(share.into_raw()));
             let place = slot.place.replace(Some(place));
+            if kind == FrameKind::Poll {
+                slot.count_poll();
+            }
             Self { before, place, base: slot.base.replace(slot.guards.get()), kind }
         })
     }
@@ -83,6 +86,16 @@ impl Drop for Frame {
             }
             drop(inner);
         });
+    }
+}
+
+/// Counts the poll that ends, unless a context polled within it took its waiting: then without that.
+pub(super) struct CountPoll<'a>(pub(super) &'a Slot);
+
+impl Drop for CountPoll<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.count_poll();
     }
 }
 
@@ -122,7 +135,8 @@ fn undo_guards(slot: &Slot, kind: FrameKind) {
             slot.dead.set(slot.dead.get() - 1);
             continue;
         }
-        let detail = slot.place.get().map_or_else(String::new, |place| format!("in work that began at {place}"));
+        let detail =
+            slot.place.get().map_or_else(String::new, |place| format!("in work that began at {place}"));
         sentinel::report(kind.misuse(), &guard.name, guard.place, &detail);
     }
 }
@@ -132,7 +146,8 @@ fn undo_guards(slot: &Slot, kind: FrameKind) {
 #[inline(never)]
 fn reap(slot: &Slot) {
     while slot.guards.get() > slot.base.get() {
-        let pop_dead = |guards: &mut Vec<Guarded>| guards.last().is_some_and(|guard| guard.dead).then(|| guards.pop());
+        let pop_dead =
+            |guards: &mut Vec<Guarded>| guards.last().is_some_and(|guard| guard.dead).then(|| guards.pop());
         let Some(Some(Some(guard))) = with_guards(pop_dead) else { return };
         slot.guards.set(slot.guards.get() - 1);
         slot.dead.set(slot.dead.get() - 1);

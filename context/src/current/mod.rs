@@ -42,6 +42,8 @@ pub(crate) struct Slot {
     base: Cell<u32>,
     /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
     dead: Cell<u32>,
+    /// What the running poll's task waited for the thread, ns, until the first context polled in it is charged.
+    waited: Cell<u64>,
     /// Where the running slice began.
     last: Cell<Stamp>,
     clock: ThreadClock,
@@ -83,6 +85,7 @@ impl Slot {
             guards: Cell::new(0),
             base: Cell::new(0),
             dead: Cell::new(0),
+            waited: Cell::new(0),
             last: Cell::new(Stamp { cpu: 0, wall: 0, broken: false }),
             clock: ThreadClock::new(),
             ledger: Cell::new(None),
@@ -143,7 +146,6 @@ impl Slot {
         }
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
     }
-
 }
 
 // ---- what the rest of the crate asks of the current thread ------------------------------------------------------
@@ -259,6 +261,18 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
     SLOT.with(|slot| {
         slot.resume(share, woken);
         slot.place.set(Some(place));
+        let _count = frames::CountPoll(slot);
+        let _check = frames::PollCheck::new(slot, share);
+        f()
+    })
+}
+
+/// The same for what is done on a task's account but is no poll of it.
+#[inline]
+pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R {
+    SLOT.with(|slot| {
+        slot.put(share);
+        slot.place.set(Some(place));
         let _check = frames::PollCheck::new(slot, share);
         f()
     })
@@ -296,7 +310,12 @@ impl Slot {
                 class
             }
             Interned::Refused(other) => {
-                sentinel::report(ReportKind::TooManyClasses, &other.name, place, &format!("no room for {name:?}"));
+                sentinel::report(
+                    ReportKind::TooManyClasses,
+                    &other.name,
+                    place,
+                    &format!("no room for {name:?}"),
+                );
                 other
             }
         }

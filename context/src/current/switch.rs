@@ -23,42 +23,46 @@ impl Slot {
         let Some(ledger) = self.ledger.get() else { return };
         let ns = now.cpu.wrapping_sub(last.cpu) as i64;
         if ns < 0 || now.broken {
-            self.settle_unusual(ledger, ns, now.wall.saturating_sub(last.wall));
+            self.settle_unusual(ledger, ns, last.wall);
         } else {
-            self.charge(ledger, ns as u64);
+            self.charge(ledger, ns as u64, last.wall);
         }
     }
 
     /// The thread left the CPU in this slice, or the clock's extrapolation was a little ahead of the kernel's.
     #[cold]
-    fn settle_unusual(&self, ledger: &Ledger, ns: i64, ticks: u64) {
+    fn settle_unusual(&self, ledger: &Ledger, ns: i64, began: u64) {
         let cpu = u64::try_from(ns).unwrap_or(0);
         if ns < 0 {
             ledger.negative.add(ns.unsigned_abs());
         }
-        let off = self.ticks_to_ns(ticks).saturating_sub(cpu);
+        let wall = self.last.get().wall.saturating_sub(began);
+        let off = self.ticks_to_ns(wall).saturating_sub(cpu);
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.blocked.add(off),
             Some(node) => node.shared.blocked.add_shared(off),
             None if self.current.get() == LOOP => ledger.parked.add(off),
             None => ledger.sentinel.blocked.add(off),
         }
-        self.charge(ledger, cpu);
+        self.charge(ledger, cpu, began);
     }
 
     #[inline]
-    fn charge(&self, ledger: &Ledger, ns: u64) {
+    fn charge(&self, ledger: &Ledger, ns: u64, began: u64) {
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.cpu.add(ns),
-            Some(node) => self.charge_cold(ledger, node, ns),
+            Some(node) => self.charge_cold(ledger, node, ns, began),
             None if self.current.get() == LOOP => ledger.runtime.add(ns),
             None => ledger.sentinel.cpu.add(ns),
         }
     }
 
     /// Another thread's context, or a finished one.
+    ///
+    /// The slice in which a context finishes has a tail: the way back from `finish` to the loop. It is charged as late
+    /// like any other, but not reported: nobody did anything wrong.
     #[cold]
-    fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64) {
+    fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
         let Some(finished) = node.control.finished_at() else {
             node.shared.cpu.add_shared(ns);
             ledger.foreign.add(ns);
@@ -66,7 +70,7 @@ impl Slot {
         };
         node.shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);
-        if ns == 0 {
+        if ns == 0 || began <= finished {
             return;
         }
         let age = self.ticks_to_ns(self.last.get().wall.saturating_sub(finished));
@@ -96,24 +100,36 @@ impl Slot {
         before
     }
 
-    /// Puts `share` in place for one poll, and counts the time its task waited for the thread.
+    /// Puts `share` in place, if it is not. Whether it was not.
     #[inline]
-    pub(super) fn resume(&self, share: &Share, woken: u64) {
-        let mut since = woken;
-        if self.current.get() != share.node {
+    pub(super) fn put(&self, share: &Share) -> bool {
+        let switches = self.current.get() != share.node;
+        if switches {
             let before = self.switch_to(share.clone().into_raw());
             drop(Share::from_raw(before));
-            if woken == 0 {
-                since = share.node().map_or(0, |node| node.last_out.get());
-            }
         }
-        self.count_poll(since);
+        switches
     }
 
+    /// Puts `share` in place for one poll, and measures the time its task waited for the thread.
     #[inline]
-    fn count_poll(&self, since: u64) {
+    pub(super) fn resume(&self, share: &Share, woken: u64) {
+        let switched = self.put(share);
+        let since = match woken {
+            0 if switched => share.node().map_or(0, |node| node.last_out.get()),
+            woken => woken,
+        };
         let waited = if since == 0 { 0 } else { self.last.get().wall.saturating_sub(since) };
-        let waited = if waited == 0 { 0 } else { self.ticks_to_ns(waited) };
+        self.waited.set(if waited == 0 { 0 } else { self.ticks_to_ns(waited) });
+    }
+
+    /// Counts a poll of what is current, and charges it with what the task has waited for the thread.
+    ///
+    /// The first context polled in a poll takes the whole of it: a request inside a connection's task, say, for the
+    /// request is what waited.
+    #[inline]
+    pub(super) fn count_poll(&self) {
+        let waited = self.waited.take();
         match self.current_node() {
             Some(node) if node.birth.owner == self.id.get() => {
                 node.local.polls.add(1);
@@ -123,6 +139,7 @@ impl Slot {
                 node.shared.polls.add_shared(1);
                 node.shared.queued.add_shared(waited);
             }
+            None if self.current.get() == LOOP => {}
             None => {
                 if let Some(ledger) = self.ledger.get() {
                     ledger.sentinel.polls.add(1);

@@ -5,7 +5,7 @@ use crate::usage::Usage;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
 pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
@@ -13,6 +13,8 @@ pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
 pub(crate) struct Control {
     /// Wall ticks at which it finished; 0 while open.
     finished_at: AtomicU64,
+    /// There are hooks, or were.
+    hooked: AtomicBool,
     /// First wins; never taken back.
     cancelled: OnceLock<Cancelled>,
     rare: Mutex<Rare>,
@@ -27,12 +29,17 @@ struct Rare {
 impl Control {
     pub(super) const fn new() -> Self {
         let rare = Rare { hooks: Vec::new(), waiters: Waiters::new() };
-        Self { finished_at: AtomicU64::new(0), cancelled: OnceLock::new(), rare: Mutex::new(rare) }
+        Self {
+            finished_at: AtomicU64::new(0),
+            hooked: AtomicBool::new(false),
+            cancelled: OnceLock::new(),
+            rare: Mutex::new(rare),
+        }
     }
 
     /// Whether this call is the one that finishes it.
     pub(crate) fn finish(&self, now: u64) -> bool {
-        self.finished_at.compare_exchange(0, now.max(1), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.finished_at.compare_exchange(0, now.max(1), Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn finished_at(&self) -> Option<u64> {
@@ -45,11 +52,18 @@ impl Control {
     /// Stores a hook, or gives it back if the context has finished.
     pub(crate) fn add_hook(&self, hook: FinishHook) -> Result<(), FinishHook> {
         let mut rare = self.rare.lock();
-        if self.finished_at().is_some() {
+        // First say that there are hooks, then look whether it has finished; `finish` does it the other way round. All
+        // are SeqCst, so at least one of the two sees the other, and the lock sorts out the rest.
+        self.hooked.store(true, Ordering::SeqCst);
+        if self.finished_at.load(Ordering::SeqCst) != 0 {
             return Err(hook);
         }
         rare.hooks.push(hook);
         Ok(())
+    }
+
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.hooked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<FinishHook> {

@@ -100,7 +100,8 @@ impl Context {
     /// The value of `key` here or in the nearest ancestor that has one and lets it be inherited.
     pub fn get<T: Send + Sync + 'static>(&self, key: &Key<T>) -> Option<&T> {
         let id = key.id();
-        let own = self.node().extras().and_then(|extras| extras.values.iter().find_map(|value| value.get(id)));
+        let own =
+            self.node().extras().and_then(|extras| extras.values.iter().find_map(|value| value.get(id)));
         own.or_else(|| {
             self.ancestors().filter_map(Node::extras).find_map(|extras| {
                 extras.values.iter().filter(|value| value.reaches_children()).find_map(|value| value.get(id))
@@ -167,8 +168,10 @@ impl Context {
     }
 
     fn ancestors(&self) -> impl Iterator<Item = &Node> {
-        std::iter::successors(self.node().birth.parent.as_ref(), |context| context.node().birth.parent.as_ref())
-            .map(Self::node)
+        std::iter::successors(self.node().birth.parent.as_ref(), |context| {
+            context.node().birth.parent.as_ref()
+        })
+        .map(Self::node)
     }
 }
 
@@ -209,6 +212,11 @@ impl Node {
         true
     }
 
+    /// Whether anyone is to be told of the end: hooks, or children. Most contexts have neither.
+    pub(crate) fn has_finish_work(&self) -> bool {
+        self.control.has_hooks() || self.links.has_children()
+    }
+
     /// Runs the hooks with the final total. A panic in one is reported and does not keep the others from running.
     pub(crate) fn run_finish_hooks(&self) {
         let hooks = self.control.take_hooks();
@@ -244,7 +252,7 @@ impl fmt::Display for Name {
 /// The last handle went: if nobody finished the context, its scope ends here.
 fn finish_at_last(node: &Node) {
     // The time is of no use any more: nobody is left to ask.
-    if node.finish(1) {
+    if node.finish(1) && node.has_finish_work() {
         node.run_finish_hooks();
     }
 }

@@ -10,7 +10,7 @@ use crate::cancel::Cancelled;
 use crate::usage::Usage;
 use parking_lot::Mutex;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -36,6 +36,13 @@ impl Links {
     }
 }
 
+impl Links {
+    /// Whether anything was below at this moment. Acquire: who sees that a child is gone sees what it folded.
+    pub(super) fn has_children(&self) -> bool {
+        !self.first_child.load(Acquire).is_null()
+    }
+}
+
 /// Makes `child` a child of `parent`. Born cancelled if the parent is.
 pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
     let _tree = TREE.lock();
@@ -58,6 +65,8 @@ pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
 pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> Usage) -> Usage {
     let Some(parent) = &node.birth.parent else { return total() };
     let _tree = TREE.lock();
+    let total = total();
+    parent.node().folded.absorb(total);
     let links = &node.links;
     let (next, previous) = (links.next.load(Relaxed), links.previous.load(Relaxed));
     match NonNull::new(previous) {
@@ -65,20 +74,24 @@ pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> 
         Some(previous) => unsafe { previous.as_ref() }.links.next.store(next, Relaxed),
         None => {
             debug_assert_eq!(parent.node().links.first_child.load(Relaxed), child.as_ptr());
-            parent.node().links.first_child.store(next, Relaxed);
+            // Release, after folding: a reader that sees no children sees what they left.
+            parent.node().links.first_child.store(next, Release);
         }
     }
     if let Some(next) = NonNull::new(next) {
         // SAFETY: linked, so alive (rule 4), and the tree is locked.
         unsafe { next.as_ref() }.links.previous.store(previous, Relaxed);
     }
-    let total = total();
-    parent.node().folded.absorb(total);
     total
 }
 
 /// Own usage of `top` and of everything below it that is not gone, plus what was folded.
 pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Usage {
+    if !top.links.has_children() {
+        let mut alone = top.local.read() + top.shared.read() + top.folded.read();
+        alone.cpu += slice_of(top, slices);
+        return alone;
+    }
     let _tree = TREE.lock();
     let mut sum = Usage::default();
     walk(top, |node| {
@@ -89,7 +102,11 @@ pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Usage {
 }
 
 pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> Duration {
-    slices.iter().filter(|slice| slice.context == node.birth.id).map(|slice| Duration::from_nanos(slice.ns)).sum()
+    slices
+        .iter()
+        .filter(|slice| slice.context == node.birth.id)
+        .map(|slice| Duration::from_nanos(slice.ns))
+        .sum()
 }
 
 /// Cancels everything below `top` that is not cancelled yet; returns who is to be woken, outside the lock.

@@ -62,8 +62,8 @@ use std::any::Any;
 
 /// Why a task has no output.
 pub(crate) enum JoinFailure {
-    /// Its `poll` or a destructor panicked, with this payload.
-    Panicked(Box<dyn Any + Send>),
+    /// Its `poll` or a destructor panicked, with this payload; and the name of its context, which the task no longer holds.
+    Panicked(Box<dyn Any + Send>, Box<str>),
     /// It was aborted, or dropped at shutdown.
     Cancelled,
 }

@@ -37,8 +37,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use crate::share_placeholder::Share;
 use crate::task::JoinFailure;
+use context::harness::Share;
 
 /// A task, owned. Dropping it drops what it holds and frees its memory; [`Pool::reclaim`] keeps the memory.
 pub(crate) struct Task {
@@ -93,7 +93,14 @@ impl Pool {
         let id = self.mint();
         let vtable = const { &VTable::of::<F>() };
         let cell = self.memory(vtable.memory).cast::<Cellular<F>>();
-        let header = Header { vtable, id, place, share: Some(share), stage: Cell::new(Stage::Future) };
+        let header = Header {
+            vtable,
+            id,
+            place,
+            share: Some(share),
+            stage: Cell::new(Stage::Future),
+            ends_context: false,
+        };
         let contents = Union { future: ManuallyDrop::new(future) };
         // SAFETY: `memory` gave us this block alone, of this very layout.
         unsafe { cell.write(Cellular { header, contents }) };
@@ -117,9 +124,8 @@ impl Pool {
     /// Process-unique and never 0. Blocks of ids are taken from a process-wide counter, so that the atomic costs nothing
     /// per task; it would overflow after 2^52 blocks (at a million spawns a second: half a million years).
     fn mint(&self) -> u64 {
-        static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
         if self.next_id.get() == self.last_id.get() {
-            let first = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * ID_BLOCK;
+            let first = first_of_block();
             self.next_id.set(first);
             self.last_id.set(first + ID_BLOCK - 1);
         }
@@ -151,6 +157,16 @@ impl Pool {
         unsafe { spare.write(Spare { next: kept.get() }) };
         kept.set(Some(spare));
     }
+}
+
+fn first_of_block() -> u64 {
+    static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+    NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * ID_BLOCK
+}
+
+/// An id for work that is not (yet) a task here. It costs a whole block: there are enough.
+pub(crate) fn fresh_id() -> u64 {
+    first_of_block() + 1
 }
 
 impl Drop for Pool {
@@ -212,12 +228,29 @@ impl Task {
                 // Its type is `T`: ids are process-unique, and task and ticket of one id were made in one call.
                 Some(Ok(unsafe { self.cell_contents().cast::<T>().read() }))
             }
-            Stage::Failed => {
-                header.stage.set(Stage::Empty);
-                // SAFETY: as above; a failure has one type.
-                Some(Err(unsafe { self.cell_contents().cast::<JoinFailure>().read() }))
-            }
+            Stage::Failed => self.take_failure().map(Err),
         }
+    }
+
+    /// The context ends with this task.
+    pub(crate) fn end_context(&mut self) {
+        // SAFETY: the cell lives as long as the task; by `&mut self` there is no other reference to the header.
+        unsafe { self.cell.as_mut() }.ends_context = true;
+    }
+
+    pub(crate) fn ends_context(&self) -> bool {
+        self.header().ends_context
+    }
+
+    /// Moves the failure out, if that is what there is.
+    pub(crate) fn take_failure(&mut self) -> Option<JoinFailure> {
+        let header = self.header();
+        if header.stage.get() != Stage::Failed {
+            return None;
+        }
+        header.stage.set(Stage::Empty);
+        // SAFETY: the stage said that there is a failure, and it is moved out once, as the stage is `Empty` now.
+        Some(unsafe { self.cell_contents().cast::<JoinFailure>().read() })
     }
 
     #[inline]
@@ -328,6 +361,8 @@ struct Header {
     place: &'static Location<'static>,
     share: Option<Share>,
     stage: Cell<Stage>,
+    /// The context was made for this task, and finishes when it ends.
+    ends_context: bool,
 }
 
 /// What the contents are.

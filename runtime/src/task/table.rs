@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Waker;
 
 use crate::handle::Packed;
-use crate::share_placeholder::Share;
 use crate::task::JoinFailure;
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
 use crate::task::slots::{NONE, Slot};
 use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, Release, Settle};
+use context::harness::Share;
 
 pub(crate) struct Table {
     runtime: u16,
@@ -32,6 +32,7 @@ pub(crate) struct Table {
 /// The right to insert one task.
 pub(crate) struct Admission<'a> {
     table: &'a Table,
+    ends_context: bool,
 }
 
 /// Why a task was not admitted.
@@ -165,6 +166,27 @@ impl Table {
         None
     }
 
+    /// How many tasks have not finished. Bare slots count.
+    pub(crate) fn live(&self) -> usize {
+        self.living().count()
+    }
+
+    /// The contexts of the tasks that have not finished; those of running ones, which are out of their slots, excepted.
+    pub(crate) fn contexts(&self) -> Vec<context::Context> {
+        let contexts = self.living().filter_map(|slot| {
+            let mut task = slot.task.take()?;
+            let context = task.split().0.map(Share::context);
+            slot.task.set(Some(task));
+            context
+        });
+        contexts.collect()
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Slot> {
+        let used = (0..self.used.get()).filter_map(|number| self.queue.slots.get(number));
+        used.filter(|slot| slot.word.get().has(LIVE))
+    }
+
     /// How many slots are in use: live tasks, results that wait for their handles, and bare slots.
     pub(crate) fn len(&self) -> usize {
         self.occupied.get() as usize
@@ -204,7 +226,20 @@ impl Table {
     /// While the runtime shuts down. The caller keeps the future, and drops it in the right context.
     #[inline]
     pub(crate) fn admit(&self) -> Result<Admission<'_>, Refused> {
-        if self.closing.get() { Err(Refused::Closing) } else { Ok(Admission { table: self }) }
+        if self.closing.get() {
+            Err(Refused::Closing)
+        } else {
+            Ok(Admission { table: self, ends_context: false })
+        }
+    }
+
+    /// The same for a task whose context was made for it, and is to finish when it ends ([`Polling::ends_context`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::admit`].
+    pub(crate) fn admit_ending(&self) -> Result<Admission<'_>, Refused> {
+        self.admit().map(|admission| Admission { ends_context: true, ..admission })
     }
 
     /// Moves the result out, or registers `waker` to be handed out by [`Polling::finish`].
@@ -225,13 +260,20 @@ impl Table {
     /// The handle is gone: the task runs on, and frees its slot when it is done. If it has finished its result is dropped here, in
     /// whatever context is current: it was the handle's.
     ///
-    /// Does nothing if there is no such task.
-    pub(crate) fn detach(&self, handle: Packed, id: u64) {
-        let Some(slot) = self.held(handle, id) else { return };
+    /// Does nothing if there is no such task. Returns a failure that nobody has heard of, and where the task was spawned.
+    pub(crate) fn detach(
+        &self,
+        handle: Packed,
+        id: u64,
+    ) -> Option<(JoinFailure, &'static Location<'static>)> {
+        let slot = self.held(handle, id)?;
         let joiner = slot.joiner.take();
-        let leftover = self.release(handle.slot(), slot);
+        let mut leftover = self.release(handle.slot(), slot);
+        let task = leftover.as_mut().and_then(|leftover| leftover.task.as_mut());
+        let unheard = task.and_then(|task| Some((task.take_failure()?, task.place())));
         drop(joiner);
         drop(leftover);
+        unheard
     }
 
     /// Asks for the task's future to be dropped instead of polled, at its turn. Nothing is dropped here and now. Returns
@@ -346,7 +388,10 @@ impl Admission<'_> {
     {
         let table = self.table;
         let group = share.id();
-        let (task, ticket) = table.pool.task(future, share, place);
+        let (mut task, ticket) = table.pool.task(future, share, place);
+        if self.ends_context {
+            task.end_context();
+        }
         let (number, slot) = table.occupy(group, ticket.id());
         slot.task.set(Some(task));
         slot.word.set(slot.word.get().occupy(true));
@@ -387,6 +432,12 @@ impl<'a> Polling<'a> {
     #[inline]
     pub(crate) fn woken(&self) -> u64 {
         self.slot.woken.get()
+    }
+
+    /// Whether the context is to be finished after the task.
+    #[inline]
+    pub(crate) fn ends_context(&self) -> bool {
+        self.task.as_ref().is_some_and(Task::ends_context)
     }
 
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::handle::{GENERATION_MAX, Packed};
-use crate::share_placeholder::Share;
 use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::state::Word;
 use crate::task::table::{Finished, Joined, Next, Polling, Refused, Table};
+use context::harness::Share;
 
 /// What is left of a spawn: no type of ours ends its handle by itself.
 type Spawned = (Packed, Ticket<()>);
@@ -75,7 +75,7 @@ fn finish(polling: Polling<'_>) {
 }
 
 fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, JoinFailure> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(JoinFailure::Panicked)
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| JoinFailure::Panicked(payload, "".into()))
 }
 
 fn noop(_: Packed) -> Waker {
@@ -295,7 +295,7 @@ fn trap_16_an_output_is_not_dropped_while_its_future_unwinds() {
     turn(&table, noop);
     assert_eq!((future_drops.get(), output_drops.get()), (1, 1));
     let joined = table.poll_join(packed, &ticket, Waker::noop());
-    assert!(matches!(joined, Joined::Done(Err(JoinFailure::Panicked(_)))));
+    assert!(matches!(joined, Joined::Done(Err(JoinFailure::Panicked(..)))));
 }
 
 #[test]
@@ -303,7 +303,8 @@ fn a_panic_in_poll_reaches_the_handle_with_its_payload() {
     let table = Table::new(0);
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<u8> { explode("boom") }));
     turn(&table, noop);
-    let Joined::Done(Err(JoinFailure::Panicked(payload))) = table.poll_join(packed, &ticket, Waker::noop())
+    let Joined::Done(Err(JoinFailure::Panicked(payload, _))) =
+        table.poll_join(packed, &ticket, Waker::noop())
     else {
         panic!("no payload")
     };

@@ -1,0 +1,45 @@
+//! What a runtime is built with: plain values.
+
+use context::Clock;
+use std::time::Duration;
+
+/// Threads of the blocking pool at most, as in tokio.
+pub(crate) const BLOCKING_THREADS_MAX: usize = 512;
+/// Jobs that may wait for a thread of the pool; further ones are refused with an error.
+pub(crate) const BLOCKING_QUEUE_MAX: usize = 16_384;
+/// How long an idle thread of the pool stays.
+pub(crate) const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The settings of one runtime; see [`Builder`](crate::Builder).
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) name: String,
+    /// The class of the context that `block_on`'s future runs in. `None`: the sentinel (tests).
+    pub(crate) main_class: Option<String>,
+    pub(crate) clock: Clock,
+    pub(crate) blocking_threads_max: usize,
+    pub(crate) blocking_queue_max: usize,
+    pub(crate) blocking_keep_alive: Duration,
+    /// Time stands still unless nothing is left to do, then it jumps to the next deadline.
+    pub(crate) paused: bool,
+    /// Seed by which the run queue is shuffled.
+    pub(crate) seed: Option<u64>,
+    /// A poll longer than this is reported; `None`: none is.
+    pub(crate) slow_poll: Option<Duration>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "bursar".to_owned(),
+            main_class: Some("main".to_owned()),
+            clock: Clock::Auto,
+            blocking_threads_max: BLOCKING_THREADS_MAX,
+            blocking_queue_max: BLOCKING_QUEUE_MAX,
+            blocking_keep_alive: BLOCKING_KEEP_ALIVE,
+            paused: false,
+            seed: None,
+            slow_poll: None,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The loop, and the swap: the seam between the runtime and its contexts.
+//!
+//! One turn: messages from other threads, then the tasks that are ready, then timers, then I/O. Tasks are polled and
+//! dropped in their own context (P2), by [`context::harness`]; whatever the loop does for itself is charged to
+//! `(runtime)`.
+
+use crate::current::{BUDGET, Core};
+use crate::handle::Packed;
+use crate::inbox::Message;
+use crate::reactor::Wait;
+use crate::task::JoinFailure;
+use crate::task::table::{Finished, Next, Polling};
+use crate::waker::waker;
+use context::ReportKind;
+use context::harness::{self, Share};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+type Place = &'static Location<'static>;
+type Panic = Box<dyn Any + Send>;
+
+/// How many polls at most before the loop looks at timers and I/O again. Looking costs a system call, ~300 ns: 1 ns a
+/// poll.
+const POLLS_MAX: u32 = 256;
+/// And how long at most, ns: what waits for I/O should not wait for 256 slow polls.
+const STRETCH_MAX: u64 = 200_000;
+/// How often that is looked at: reading the clock at each poll would cost more than many a poll.
+const STRETCH_CHECK: u32 = 16;
+
+/// Runs `future`, and everything that was spawned, until `future` is ready.
+///
+/// It is polled and dropped in its context, and a panic of it goes on when that is done; those of tasks do not come out.
+pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: Place) -> F::Output {
+    let mut future = pin!(Some(future));
+    let root = Root::new(core, share);
+    let waker = waker(root.handle);
+    let mut cx = Context::from_waker(&waker);
+    let mut ended = None;
+    while ended.is_none() {
+        turn(core, &mut |woken| {
+            core.budget.set(BUDGET);
+            let Some(future) = future.as_mut().as_pin_mut() else { return true };
+            let poll = AssertUnwindSafe(|| future.poll(&mut cx));
+            ended = match harness::poll(share, place, woken, || catch_unwind(poll)) {
+                Ok(Poll::Pending) => None,
+                Ok(Poll::Ready(output)) => Some(Ok(output)),
+                Err(panic) => Some(Err(panic)),
+            };
+            ended.is_some()
+        });
+    }
+    let dropped = harness::visit(share, place, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+    harness::idle();
+    match (ended, dropped) {
+        (Some(Ok(output)), Ok(())) => output,
+        (Some(Err(panic)), _) | (_, Err(panic)) => resume_unwind(panic),
+        (None, Ok(())) => unreachable!("the loop above ends with an output or a panic"),
+    }
+}
+
+/// Runs the loop until `is_done`, polling tasks but no root: shutdown.
+pub(crate) fn run_until(core: &Core, mut is_done: impl FnMut() -> bool) {
+    while !is_done() {
+        turn(core, &mut |_| false);
+    }
+}
+
+/// The slot of `block_on`'s own future, which is polled only when it was woken, like any task.
+struct Root<'a> {
+    core: &'a Core,
+    handle: Packed,
+}
+
+impl<'a> Root<'a> {
+    fn new(core: &'a Core, share: &Share) -> Self {
+        let handle = core.tasks.reserve(share.id());
+        core.tasks.queue().schedule(handle, harness::ticks);
+        Self { core, handle }
+    }
+}
+
+impl Drop for Root<'_> {
+    fn drop(&mut self) {
+        self.core.tasks.unreserve(self.handle);
+    }
+}
+
+/// One turn of the loop. `root` polls the future of `block_on` and says whether it is done.
+fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool) {
+    take_messages(core);
+    let done = run_ready(core, root);
+    core.tasks.leave_group();
+    harness::idle();
+    fire_timers(core);
+    if !done {
+        poll_io(core);
+    }
+}
+
+/// Wakes what other threads woke, and runs what they sent.
+fn take_messages(core: &Core) {
+    if !core.inbox.is_waiting() {
+        return;
+    }
+    core.inbox.open();
+    empty_inbox(core);
+}
+
+fn empty_inbox(core: &Core) {
+    while let Some(message) = core.inbox.take() {
+        match message {
+            Message::Wake(handle, stamp) => {
+                core.tasks.queue().schedule(handle, || stamp);
+            }
+            Message::Run(job) => contained("a message to the runtime", job),
+        }
+    }
+}
+
+/// Polls what is ready, in order; what is woken meanwhile goes to the back.
+fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
+    let began = harness::ticks();
+    for polls in 1..=POLLS_MAX {
+        match core.tasks.next() {
+            None => break,
+            Some(Next::Poll(task)) => poll_task(core, task),
+            Some(Next::Drop(task)) => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Bare { woken, .. }) => {
+                if root(woken) {
+                    return true;
+                }
+            }
+            Some(Next::Stale) => {}
+        }
+        if core.inbox.is_waiting() {
+            take_messages(core);
+        }
+        if polls % STRETCH_CHECK == 0 && harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX {
+            break;
+        }
+    }
+    false
+}
+
+fn poll_task(core: &Core, mut task: Polling<'_>) {
+    core.budget.set(BUDGET);
+    let waker = waker(task.handle());
+    let mut cx = Context::from_waker(&waker);
+    let (place, woken) = (task.place(), task.woken());
+    let (share, mut contents) = task.split();
+    let polled =
+        harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
+    match polled {
+        Ok(Poll::Pending) => task.suspend(),
+        Ok(Poll::Ready(())) => finish_task(task),
+        Err(panic) => fail_task(task, panic),
+    }
+}
+
+/// The poll, or the drop of the finished future, panicked.
+#[cold]
+fn fail_task(mut task: Polling<'_>, panic: Panic) {
+    if !task.is_awaited() {
+        report_panic(&mut task, &*panic);
+    }
+    let context = task.split().0.context().to_string();
+    drop_task(task, JoinFailure::Panicked(panic, context.into()));
+}
+
+/// Drops the future in its context; `failure` is the task's result.
+pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
+    let place = task.place();
+    let (share, mut contents) = task.split();
+    let dropped = harness::visit(share, place, || {
+        let dropped = catch_unwind(AssertUnwindSafe(|| contents.discard()));
+        contents.fail(failure);
+        dropped
+    });
+    if let Err(panic) = dropped {
+        // The task has a result already: this panic has nobody to go to.
+        report_panic(&mut task, &*panic);
+        discard_panic(panic);
+    }
+    finish_task(task);
+}
+
+fn finish_task(mut task: Polling<'_>) {
+    let place = task.place();
+    let share = task.split().0.clone();
+    let ends_context = task.ends_context();
+    match task.finish() {
+        Finished::Awaited { joiner, share: own } => {
+            // Wakers may be foreign code: on the account of the task that ends.
+            if let Some(joiner) = joiner {
+                harness::visit(&share, place, || contained("a join waker", || joiner.wake()));
+            }
+            drop(own);
+        }
+        Finished::Unwanted(mut unwanted) => {
+            let dropped = harness::visit(&share, place, || {
+                catch_unwind(AssertUnwindSafe(|| unwanted.split().1.discard()))
+            });
+            if let Err(panic) = dropped {
+                report_panic(&mut unwanted, &*panic);
+                discard_panic(panic);
+            }
+        }
+    }
+    if ends_context {
+        // Outside of it, so that nothing of the way out is late.
+        harness::idle();
+        share.context().finish();
+    }
+}
+
+fn report_panic(task: &mut Polling<'_>, panic: &(dyn Any + Send)) {
+    let place = task.place();
+    let name = task.split().0.context();
+    context::sentinel::report(ReportKind::UnhandledPanic, &name, place, context::panic_message(panic));
+}
+
+/// Wakes the timers that are due: first collected, then woken, so that a waker may use the timers (trap 12).
+fn fire_timers(core: &Core) {
+    let mut due = core.due.take();
+    {
+        let mut timers = core.timers.borrow_mut();
+        if timers.len() > 0 {
+            timers.advance(core.time.now(), &mut due);
+        }
+    }
+    wake_all(core, due);
+}
+
+/// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready.
+fn poll_io(core: &Core) {
+    let asleep = core.tasks.queue().len() == 0 && core.inbox.fall_asleep();
+    let next = if asleep { core.timers.borrow().next_deadline() } else { None };
+    let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
+    let wait = match next {
+        _ if !asleep || jump.is_some() => Wait::No,
+        Some(deadline) if !core.time.is_paused() => Wait::Until(deadline),
+        _ => Wait::Forever,
+    };
+    let mut woken = core.due.take();
+    if let Err(error) = core.reactor.turn(wait, &mut woken) {
+        log::error!("bursar: the I/O driver failed, trying again: {error}");
+    }
+    harness::parked();
+    if asleep {
+        core.inbox.open();
+        empty_inbox(core);
+    }
+    if let (Some(deadline), true, 0) = (jump, woken.is_empty(), core.tasks.queue().len()) {
+        core.time.advance_to(deadline);
+    }
+    wake_all(core, woken);
+}
+
+fn wake_all(core: &Core, mut wakers: Vec<Waker>) {
+    for waker in wakers.drain(..) {
+        // Ours only queue. A foreign one may do anything, and may panic.
+        contained("a waker", || waker.wake());
+    }
+    core.due.set(wakers);
+}
+
+/// Runs foreign code whose panic must not end the loop.
+fn contained(what: &str, f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        log::error!("bursar: {what} panicked: {}", context::panic_message(&*panic));
+        discard_panic(panic);
+    }
+}
+
+/// Drops a payload; if its destructor panics in turn, that has been heard enough.
+fn discard_panic(panic: Panic) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+}

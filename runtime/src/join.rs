@@ -1,0 +1,306 @@
+//! The handle of a task: awaited, aborted, or dropped and forgotten.
+
+use crate::current;
+use crate::error::{JoinError, Kind};
+use crate::handle::Packed;
+use crate::inbox::{self, Message};
+use crate::task::JoinFailure;
+use crate::task::raw::Ticket;
+use crate::task::table::Joined;
+use context::harness;
+use context::{Context, ReportKind};
+use parking_lot::Mutex;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll, Waker};
+
+/// The number of a task: unique in the process, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The right to the output of a task. Dropping it detaches the task, which runs on.
+///
+/// It is a number, not a pointer, so it may be sent anywhere; but the handle of a task spawned by
+/// [`spawn`](crate::spawn) yields its output only on the thread of the runtime the task runs on. Awaited elsewhere it
+/// is an error at once, not a hang. Handles of [`spawn_blocking`](crate::spawn_blocking) and
+/// [`Handle::spawn`](crate::Handle::spawn) may be awaited anywhere.
+///
+/// # Errors
+///
+/// The output is a [`JoinError`] if the task panicked, was aborted, or its runtime ended before it did.
+#[must_use = "dropping the handle detaches the task: say so with `drop` or `let _ = `"]
+pub struct JoinHandle<T>(Inner<T>);
+
+enum Inner<T> {
+    /// A task of the runtime on whose thread it was spawned.
+    Task(Packed, Ticket<T>),
+    /// Work whose result comes from another thread.
+    Job(Arc<Job<T>>),
+    /// It never started.
+    Refused(Option<JoinError>),
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn task(task: Packed, ticket: Ticket<T>) -> Self {
+        Self(Inner::Task(task, ticket))
+    }
+
+    pub(crate) fn job(job: Arc<Job<T>>) -> Self {
+        Self(Inner::Job(job))
+    }
+
+    pub(crate) fn refused(error: JoinError) -> Self {
+        Self(Inner::Refused(Some(error)))
+    }
+
+    /// Has the task dropped instead of polled, at its next turn and in its own context. A job of the blocking pool is
+    /// not run if it has not begun; one that has is not interrupted.
+    ///
+    /// Nothing is dropped here and now, so it may be called from anywhere, the task itself included. A task that
+    /// completes first has completed.
+    pub fn abort(&self) {
+        match &self.0 {
+            Inner::Task(task, ticket) => abort(*task, ticket.id()),
+            Inner::Job(job) => job.abort(),
+            Inner::Refused(_) => {}
+        }
+    }
+
+    /// Whether the task has ended. Of a runtime on another thread it is not known: false until that runtime is gone.
+    pub fn is_finished(&self) -> bool {
+        match &self.0 {
+            Inner::Task(task, ticket) => at_home(*task, |core| core.tasks.is_finished(*task, ticket.id()))
+                .unwrap_or_else(|| !inbox::is_alive(task.runtime())),
+            Inner::Job(job) => job.is_finished(),
+            Inner::Refused(_) => true,
+        }
+    }
+
+    /// The number of the task.
+    pub fn id(&self) -> TaskId {
+        TaskId(match &self.0 {
+            Inner::Task(_, ticket) => ticket.id(),
+            Inner::Job(job) => job.id,
+            Inner::Refused(_) => 0,
+        })
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Inner::Task(task, ticket) => poll_task(*task, ticket, cx.waker()),
+            Inner::Job(job) => job.poll(cx.waker()),
+            Inner::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(JoinError(Kind::Taken)))),
+        }
+    }
+}
+
+fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
+    let joined = at_home(task, |core| {
+        if core.poll_proceed(waker).is_pending() {
+            return Joined::Pending;
+        }
+        core.tasks.poll_join(task, ticket, waker)
+    });
+    Poll::Ready(match joined {
+        Some(Joined::Pending) => return Poll::Pending,
+        Some(Joined::Done(result)) => result.map_err(JoinError::from),
+        Some(Joined::Gone) => Err(JoinError(Kind::Taken)),
+        None if inbox::is_alive(task.runtime()) => Err(JoinError(Kind::WrongThread)),
+        None => Err(JoinError::SHUTDOWN),
+    })
+}
+
+/// Runs `f` with the core of the task's runtime, if that runs on this thread.
+fn at_home<R>(task: Packed, f: impl FnOnce(&current::Core) -> R) -> Option<R> {
+    current::with(|core| core.filter(|core| core.index == task.runtime()).map(f))
+}
+
+pub(crate) fn abort(task: Packed, id: u64) {
+    let here = at_home(task, |core| core.tasks.abort(task, id, harness::ticks));
+    if here.is_none() {
+        // A runtime that is gone has dropped it already.
+        let _ = inbox::send(task.runtime(), Message::Run(Box::new(move || abort(task, id))));
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        match &self.0 {
+            Inner::Task(task, ticket) => forget(*task, ticket.id()),
+            Inner::Job(job) => job.forget(),
+            Inner::Refused(_) => {}
+        }
+    }
+}
+
+/// Nobody will ask for the result any more. A panic that nobody has asked for is reported.
+fn forget(task: Packed, id: u64) {
+    let here = at_home(task, |core| core.tasks.detach(task, id));
+    match here {
+        Some(Some((JoinFailure::Panicked(payload, context), place))) => {
+            let text = context::panic_message(&*payload);
+            context::sentinel::report(ReportKind::UnhandledPanic, &context, place, text);
+        }
+        Some(_) => {}
+        None => {
+            let _ = inbox::send(task.runtime(), Message::Run(Box::new(move || forget(task, id))));
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinHandle({})", self.id())
+    }
+}
+
+impl From<JoinFailure> for JoinError {
+    fn from(failure: JoinFailure) -> Self {
+        match failure {
+            JoinFailure::Panicked(payload, _) => Self::panicked(payload),
+            JoinFailure::Cancelled => Self::ABORTED,
+        }
+    }
+}
+
+/// Work whose result comes from another thread: the meeting place of the two.
+pub(crate) struct Job<T> {
+    id: u64,
+    context: Context,
+    place: &'static Location<'static>,
+    state: Mutex<JobState<T>>,
+}
+
+struct JobState<T> {
+    stage: Stage<T>,
+    /// The handle wants it dropped.
+    aborted: bool,
+    /// The handle is gone.
+    forgotten: bool,
+    /// Wakes the one that works, so that it sees an abort.
+    worker: Option<Waker>,
+}
+
+enum Stage<T> {
+    Working(Option<Waker>),
+    Done(Result<T, JoinError>),
+    Taken,
+}
+
+impl<T> Job<T> {
+    /// `context` and `place` are named if the job panics and nobody hears of it.
+    pub(crate) fn new(id: u64, context: Context, place: &'static Location<'static>) -> Arc<Self> {
+        let stage = Stage::Working(None);
+        let state = JobState { stage, aborted: false, forgotten: false, worker: None };
+        Arc::new(Self { id, context, place, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.place
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.state.lock().aborted
+    }
+
+    /// Like [`is_aborted`](Self::is_aborted), and `waker` is woken when it becomes so.
+    pub(crate) fn poll_aborted(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.state.lock();
+        let replaced = state.worker.replace(waker.clone());
+        let aborted = state.aborted;
+        drop(state);
+        drop(replaced);
+        if aborted { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The result is there. Wakes who awaits it; reports a panic that nobody will.
+    pub(crate) fn complete(&self, result: Result<T, JoinError>) {
+        let mut state = self.state.lock();
+        state.worker = None;
+        let unwanted = state.forgotten;
+        let before =
+            std::mem::replace(&mut state.stage, if unwanted { Stage::Taken } else { Stage::Working(None) });
+        let unwanted = if unwanted {
+            Some(result)
+        } else {
+            state.stage = Stage::Done(result);
+            None
+        };
+        drop(state);
+        if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unwanted {
+            self.report(&**payload.lock());
+        }
+        if let Stage::Working(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    fn report(&self, payload: &(dyn std::any::Any + Send)) {
+        let text = context::panic_message(payload);
+        context::sentinel::report(ReportKind::UnhandledPanic, &self.context, self.place, text);
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<T, JoinError>> {
+        let fresh = waker.clone();
+        let mut state = self.state.lock();
+        let (poll, leftover) = match std::mem::replace(&mut state.stage, Stage::Taken) {
+            Stage::Working(old) => {
+                state.stage = Stage::Working(Some(fresh));
+                (Poll::Pending, old)
+            }
+            Stage::Done(result) => (Poll::Ready(result), Some(fresh)),
+            Stage::Taken => (Poll::Ready(Err(JoinError(Kind::Taken))), Some(fresh)),
+        };
+        drop(state);
+        drop(leftover);
+        poll
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(self.state.lock().stage, Stage::Working(_))
+    }
+
+    fn abort(&self) {
+        let mut state = self.state.lock();
+        state.aborted = true;
+        let worker = state.worker.take();
+        drop(state);
+        if let Some(worker) = worker {
+            worker.wake();
+        }
+    }
+
+    fn forget(&self) {
+        let mut state = self.state.lock();
+        state.forgotten = true;
+        let unread = match std::mem::replace(&mut state.stage, Stage::Taken) {
+            Stage::Working(_) => {
+                state.stage = Stage::Working(None);
+                None
+            }
+            Stage::Done(result) => Some(result),
+            Stage::Taken => None,
+        };
+        drop(state);
+        if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unread {
+            self.report(&**payload.lock());
+        }
+    }
+}

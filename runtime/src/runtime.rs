@@ -1,0 +1,360 @@
+//! Building a runtime, entering it, reaching it from other threads, ending it.
+
+use crate::config::Config;
+use crate::current::{self, Core};
+use crate::executor;
+use crate::inbox::{Message, Remote};
+use crate::join::{Job, JoinHandle};
+use crate::spawn;
+use crate::task::JoinFailure;
+use context::harness::{self, Share};
+use context::sentinel::Listening;
+use context::{Accounts, Clock, Context, Report, ReportKind};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+/// Settings for a [`Runtime`]; see [`Runtime::builder`].
+#[must_use = "nothing is built before `build`"]
+pub struct Builder {
+    config: Config,
+    on_report: Vec<Box<dyn Fn(&Report) + Send + Sync>>,
+}
+
+impl Builder {
+    /// The name, for logs and for the threads of the pools.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// The class of the context in which the future of [`Runtime::block_on`] runs; `main` by default.
+    pub fn class(mut self, class: impl Into<String>) -> Self {
+        self.config.main_class = Some(class.into());
+        self
+    }
+
+    /// How CPU time is read; by default the cheapest way that this machine offers.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.config.clock = clock;
+        self
+    }
+
+    /// Threads of the blocking pool at most; 512 by default, started when needed.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        assert!(threads > 0, "the blocking pool needs at least one thread");
+        self.config.blocking_threads_max = threads;
+        self
+    }
+
+    /// Jobs that may wait for a thread of the blocking pool; 16,384 by default. Further ones are refused with an error.
+    pub fn blocking_queue(mut self, jobs: usize) -> Self {
+        self.config.blocking_queue_max = jobs;
+        self
+    }
+
+    /// How long an idle thread of the blocking pool stays; 10 s by default.
+    pub fn blocking_keep_alive(mut self, keep_alive: Duration) -> Self {
+        self.config.blocking_keep_alive = keep_alive;
+        self
+    }
+
+    /// Reports polls that hold the thread for longer than this ([`ReportKind::SlowPoll`]). Off by default.
+    pub fn slow_poll(mut self, threshold: Duration) -> Self {
+        self.config.slow_poll = Some(threshold);
+        self
+    }
+
+    /// Calls `listener` at every report of the sentinel while the runtime lives.
+    pub fn on_report(mut self, listener: impl Fn(&Report) + Send + Sync + 'static) -> Self {
+        self.on_report.push(Box::new(listener));
+        self
+    }
+
+    /// Time stands still, and jumps to the next deadline when nothing is left to do. For tests.
+    pub fn paused(mut self, paused: bool) -> Self {
+        self.config.paused = paused;
+        self
+    }
+
+    /// Shuffles the run queue, by this seed. For tests.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.config.seed = Some(seed);
+        self
+    }
+
+    /// `block_on`'s future runs in the sentinel. For tests, which begin with no context (P22).
+    pub(crate) fn without_main(mut self) -> Self {
+        self.config.main_class = None;
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// When the process is out of file descriptors, or 65,535 runtimes are alive in it.
+    pub fn build(self) -> io::Result<Runtime> {
+        let core = Core::new(self.config)?;
+        let listening = self.on_report.into_iter().map(context::sentinel::on_report).collect();
+        let handle = Handle {
+            shared: Arc::new(Shared { name: core.config.name.clone(), remote: core.inbox.remote().clone() }),
+        };
+        Ok(Runtime { core, handle, _listening: listening })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A single-threaded runtime: the loop, its timers and I/O, and the books of everything that runs on it.
+///
+/// It belongs to the thread that built it, and so do the tasks on it, which need not be `Send`. Dropping it drops every
+/// task, each in its own context.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let rt = runtime::Runtime::builder().name("api").build()?;
+/// let n = rt.block_on(async { runtime::spawn(async { 1 + 1 }).await.unwrap() });
+/// assert_eq!(n, 2);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runtime {
+    core: Core,
+    handle: Handle,
+    _listening: Vec<Listening>,
+}
+
+impl Runtime {
+    /// A runtime with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Settings to build a runtime with.
+    pub fn builder() -> Builder {
+        Builder { config: Config::default(), on_report: Vec::new() }
+    }
+
+    /// Reaches this runtime from any thread.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs `future`, and everything that it spawns, until it is ready. What was spawned and is not done stays, and
+    /// goes on in the next `block_on`.
+    ///
+    /// The future runs in a new root context of class `main` ([`Builder::class`]).
+    ///
+    /// # Panics
+    ///
+    /// If a runtime runs on this thread already: a `block_on` inside of a task would stop all others. And with the
+    /// panic of `future`, if it panics.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let place = Location::caller();
+        self.within(|| {
+            let Some(class) = &self.core.config.main_class else {
+                return executor::block_on(&self.core, future, &Share::nobody(), place);
+            };
+            let main = Finished(Context::root(class));
+            let share = Share::of(&main.0);
+            executor::block_on(&self.core, future, &share, place)
+        })
+    }
+
+    /// Ends it: cancels the contexts of the tasks that are left with [`Reason::Shutdown`](context::Reason::Shutdown),
+    /// lets them run for up to `patience`, then drops what is left, each task in its own context. Those are reported
+    /// as [`ReportKind::Straggler`], and returned.
+    pub fn shutdown_timeout(self, patience: Duration) -> Vec<Straggler> {
+        self.within(|| {
+            for context in self.core.tasks.contexts() {
+                context.cancel(context::Reason::Shutdown);
+            }
+            let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+            let end = self.core.time.now().saturating_add(patience);
+            // So that the loop does not sleep past the end.
+            self.core.timers.borrow_mut().insert(end, Waker::noop().clone());
+            executor::run_until(&self.core, || self.core.tasks.live() == 0 || self.core.time.now() >= end);
+            let stragglers = self.drop_tasks();
+            stragglers.iter().for_each(Straggler::report);
+            stragglers
+        })
+    }
+
+    /// Runs `f` as this runtime.
+    #[track_caller]
+    fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        let nested = current::with(|core| core.is_some());
+        assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
+        let _loop = harness::enter_loop(self.core.config.clock);
+        current::set(&self.core, f)
+    }
+
+    /// Drops every task in its own context; what its destructors spawn is refused.
+    fn drop_tasks(&self) -> Vec<Straggler> {
+        self.core.tasks.close();
+        let mut stragglers = Vec::new();
+        while let Some(mut task) = self.core.tasks.seize() {
+            let context = task.split().0.context();
+            stragglers.push(Straggler { context: context.to_string(), place: task.place() });
+            executor::drop_task(task, JoinFailure::Cancelled);
+        }
+        self.core.tasks.leave_group();
+        harness::idle();
+        stragglers
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("config", &self.core.config).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // A runtime may be dropped inside another's task, or while its thread is being destroyed.
+        let _loop = harness::enter_loop(self.core.config.clock);
+        current::set(&self.core, || {
+            self.drop_tasks();
+            // Jobs sent from other threads that were not begun: their destructors complete them as aborted.
+            while let Some(message) = self.core.inbox.take() {
+                drop(message);
+            }
+        });
+    }
+}
+
+/// Finishes its context when the loop has left it, also on unwind: nothing of the way out is late.
+struct Finished(Context);
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// A task that was still there when the shutdown's patience ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Straggler {
+    /// The name of its context.
+    pub context: String,
+    /// The line that spawned it.
+    pub place: &'static Location<'static>,
+}
+
+impl Straggler {
+    fn report(&self) {
+        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, "dropped at shutdown");
+    }
+}
+
+/// Reaches a runtime from any thread. Cloning is cheap.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    remote: Arc<Remote>,
+}
+
+impl Handle {
+    /// The name of the runtime.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Starts a task on the runtime from any thread, in the context that is current on *this* thread. The returned
+    /// handle may be awaited anywhere, on another runtime too.
+    ///
+    /// If the runtime is gone the handle yields an error at once.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let place = Location::caller();
+        let context = Context::current();
+        if context.is_sentinel() {
+            let detail = "sent from a thread with no context";
+            context::sentinel::report(ReportKind::SpawnedInSentinel, &context, place, detail);
+        }
+        let job = Job::new(crate::task::raw::fresh_id(), context, place);
+        let sent = Undelivered { future: Some(future), job: job.clone() };
+        let _ = self.shared.remote.send(Message::Run(Box::new(move || sent.deliver())));
+        JoinHandle::job(job)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.shared.name)
+    }
+}
+
+/// A future on its way to the runtime. If it never arrives its job ends all the same.
+struct Undelivered<F: Future> {
+    future: Option<F>,
+    job: Arc<Job<F::Output>>,
+}
+
+impl<F: Future + 'static> Undelivered<F> {
+    fn deliver(mut self) {
+        if let Some(future) = self.future.take() {
+            spawn::spawn_sent(future, self.job.clone());
+        }
+    }
+}
+
+impl<F: Future> Drop for Undelivered<F> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            self.job.context().scope(|| drop(future));
+            self.job.complete(Err(crate::error::JoinError::SHUTDOWN));
+        }
+    }
+}
+
+/// The books of this thread (P7): `thread_cpu = contexts + late + sentinel + runtime + correction`.
+///
+/// Reads the kernel's clock (~135 ns) and walks the thread's live contexts.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # runtime::Runtime::new()?.block_on(async {
+/// let books = runtime::accounts();
+/// let parts = books.contexts + books.late + books.sentinel + books.runtime;
+/// let missing = books.thread_cpu.as_nanos() as i128 - parts.as_nanos() as i128 - i128::from(books.correction);
+/// assert_eq!(missing, 0);
+/// # });
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// While the thread is being destroyed.
+pub fn accounts() -> Accounts {
+    context::accounts().expect("a thread that is being destroyed has no accounts")
+}
