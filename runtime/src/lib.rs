@@ -13,11 +13,12 @@ mod runtime;
 mod spawn;
 mod sys;
 mod task;
+pub mod testing;
 mod timers;
 mod waker;
 
 pub use bursar_macros::{main, test};
-pub use context::Accounts;
+pub use context::{Accounts, Clock};
 pub use error::JoinError;
 pub use join::{JoinHandle, TaskId};
 pub use runtime::{Builder, Handle, Runtime, Straggler, accounts};
