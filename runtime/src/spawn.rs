@@ -105,7 +105,7 @@ where
     spawn_as(process, share, place, Table::admit_ending)
 }
 
-fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
+pub(crate) fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
