@@ -423,7 +423,10 @@ mod tests {
                         group.spawn(async move {
                             runs.set(runs.get() + 1);
                             peak.set(peak.get().max(runs.get()));
-                            crate::yield_now().await;
+                            // Long enough for the others to start, in whatever order they are polled.
+                            for _ in 0..50 {
+                                crate::yield_now().await;
+                            }
                             runs.set(runs.get() - 1);
                             Ok::<_, ()>(n)
                         });
