@@ -37,18 +37,20 @@ mod report;
 mod sentinel_log;
 mod usage;
 mod value;
+mod wait;
 
-pub use account::{Accounts, ClassUsage, Snapshot, accounts, classes, live};
+pub use account::{Accounts, ClassUsage, Hold, Snapshot, accounts, classes, live};
 pub use builder::Builder;
 pub use cancel::{Cancelled, Reason};
 pub use class::{CLASS_LIMIT_DEFAULT, set_class_limit};
 pub use clock::{Clock, Rung};
 pub use current::Entered;
-pub use future::{Cancellable, DbTransaction, FutureExt, InContext, Run, WaitCancelled};
+pub use future::{DbTransaction, FutureExt, InContext, Run};
 pub use node::{Context, Id, panic_message};
 pub use report::{Report, ReportKind};
 pub use usage::{BlockingUsage, DbUsage, Usage};
 pub use value::{Inherit, Key};
+pub use wait::{Cancellable, WaitCancelled};
 
 /// What ran outside any context or escaped from one: the sentinel's counters and reports.
 pub mod sentinel {

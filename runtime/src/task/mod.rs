@@ -60,6 +60,17 @@ pub(crate) mod tests;
 
 use std::any::Any;
 
+/// What happens to a task's context when the task has ended and the loop has left it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// Nothing: it is the context of others, too.
+    Stay,
+    /// It finishes: it was made for this task.
+    Finish,
+    /// It is not held open for this task any more.
+    Release,
+}
+
 /// Why a task has no output.
 pub(crate) enum JoinFailure {
     /// Its `poll` or a destructor panicked, with this payload; and the name of its context, which the task no longer holds.

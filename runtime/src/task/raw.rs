@@ -37,7 +37,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use crate::task::JoinFailure;
+use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
 /// A task, owned. Dropping it drops what it holds and frees its memory; [`Pool::reclaim`] keeps the memory.
@@ -94,7 +94,7 @@ impl Pool {
         let vtable = const { &VTable::of::<F>() };
         let cell = self.memory(vtable.memory).cast::<Cellular<F>>();
         let header =
-            Header { vtable, id, place, share, stage: Cell::new(Stage::Future), ends_context: false };
+            Header { vtable, id, place, share, stage: Cell::new(Stage::Future), ending: Ending::Stay };
         let contents = Union { future: ManuallyDrop::new(future) };
         // SAFETY: `memory` gave us this block alone, of this very layout.
         unsafe { cell.write(Cellular { header, contents }) };
@@ -226,14 +226,14 @@ impl Task {
         }
     }
 
-    /// The context ends with this task.
-    pub(crate) fn end_context(&mut self) {
+    /// Says what happens to the context when the task has ended.
+    pub(crate) fn set_ending(&mut self, ending: Ending) {
         // SAFETY: the cell lives as long as the task; by `&mut self` there is no other reference to the header.
-        unsafe { self.cell.as_mut() }.ends_context = true;
+        unsafe { self.cell.as_mut() }.ending = ending;
     }
 
-    pub(crate) fn ends_context(&self) -> bool {
-        self.header().ends_context
+    pub(crate) fn ending(&self) -> Ending {
+        self.header().ending
     }
 
     /// Moves the failure out, if that is what there is.
@@ -355,8 +355,7 @@ struct Header {
     place: &'static Location<'static>,
     share: Share,
     stage: Cell<Stage>,
-    /// The context was made for this task, and finishes when it ends.
-    ends_context: bool,
+    ending: Ending,
 }
 
 /// What the contents are.

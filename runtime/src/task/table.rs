@@ -8,11 +8,11 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Waker;
 
 use crate::handle::Packed;
-use crate::task::JoinFailure;
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
 use crate::task::slots::{NONE, Slot};
 use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, Release, Settle};
+use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
 pub(crate) struct Table {
@@ -32,7 +32,7 @@ pub(crate) struct Table {
 /// The right to insert one task.
 pub(crate) struct Admission<'a> {
     table: &'a Table,
-    ends_context: bool,
+    ending: Ending,
 }
 
 /// Why a task was not admitted.
@@ -229,17 +229,17 @@ impl Table {
         if self.closing.get() {
             Err(Refused::Closing)
         } else {
-            Ok(Admission { table: self, ends_context: false })
+            Ok(Admission { table: self, ending: Ending::Stay })
         }
     }
 
-    /// The same for a task whose context was made for it, and is to finish when it ends ([`Polling::ends_context`]).
+    /// The same for a task that takes its context along when it ends.
     ///
     /// # Errors
     ///
     /// As [`Table::admit`].
-    pub(crate) fn admit_ending(&self) -> Result<Admission<'_>, Refused> {
-        self.admit().map(|admission| Admission { ends_context: true, ..admission })
+    pub(crate) fn admit_ending(&self, ending: Ending) -> Result<Admission<'_>, Refused> {
+        self.admit().map(|admission| Admission { ending, ..admission })
     }
 
     /// Moves the result out, or registers `waker` to be handed out by [`Polling::finish`].
@@ -389,8 +389,8 @@ impl Admission<'_> {
         let table = self.table;
         let group = share.id();
         let (mut task, ticket) = table.pool.task(future, share, place);
-        if self.ends_context {
-            task.end_context();
+        if self.ending != Ending::Stay {
+            task.set_ending(self.ending);
         }
         let (number, slot) = table.occupy(group, ticket.id());
         slot.task.set(Some(task));
@@ -434,10 +434,10 @@ impl<'a> Polling<'a> {
         self.slot.woken.get()
     }
 
-    /// Whether the context is to be finished after the task.
+    /// What is to happen to the context after the task.
     #[inline]
-    pub(crate) fn ends_context(&self) -> bool {
-        self.task.as_ref().is_some_and(Task::ends_context)
+    pub(crate) fn ending(&self) -> Ending {
+        self.task.as_ref().map_or(Ending::Stay, Task::ending)
     }
 
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
