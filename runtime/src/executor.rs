@@ -125,8 +125,8 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     for polls in 1..=POLLS_MAX {
         match core.tasks.next() {
             None => break,
-            Some(Next::Poll(task)) => poll_task(core, task),
-            Some(Next::Drop(task)) => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) => poll_task(core, task),
             Some(Next::Bare { woken, .. }) => {
                 if root(woken) {
                     return true;

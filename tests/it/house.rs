@@ -94,12 +94,13 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 6] = [
+const FENCES: [&str; 7] = [
     "context/src/clock",
     "context/src/current",
     "runtime/src/current",
     "runtime/src/sys",
     "runtime/src/task/raw",
+    "runtime/src/task/slots",
     "runtime/src/waker",
 ];
 

@@ -1,4 +1,4 @@
-//! The task's memory: header, and future or result in one place. **Fenced: the unsafe of tasks is all here**, and
+//! The task's memory: header, and future or result in one place. **Fenced: the unsafe of a task is all here**, and
 //! nothing unsafe leaves: [`Task`] owns its cell alone (it is neither `Clone` nor `Copy`), and whoever wants to poll,
 //! drop or take must have it in hand. So the borrow checker proves outside of this file what other task harnesses
 //! prove by protocol.
@@ -13,7 +13,8 @@
 //! Who may touch what:
 //!
 //! 1. `vtable`, `id` and `place` never change; anyone with a reference to the task reads them.
-//! 2. `share` changes only through `&mut Task`, so the `&Share` of [`Task::split`] is good for as long as the borrow.
+//! 2. `share` and `ends_context` change only through `&mut Task`, so the `&Share` of [`Task::split`] is good for as long
+//!    as the borrow.
 //! 3. `stage` says what `contents` holds. It and `contents` are touched only through [`Contents`], which borrows the task
 //!    mutably and of which there is one at a time.
 //! 4. `stage` becomes `Empty` *before* a value is dropped or moved out, and anything else only *after* it was written: user
@@ -177,10 +178,6 @@ impl Drop for Pool {
 }
 
 impl Task {
-    pub(crate) fn id(&self) -> u64 {
-        self.header().id
-    }
-
     /// Where it was spawned.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.header().place
@@ -214,16 +211,13 @@ impl Task {
         if header.id != ticket.id {
             return None;
         }
-        match header.stage.get() {
-            Stage::Future | Stage::Empty => None,
-            Stage::Output => {
-                header.stage.set(Stage::Empty);
-                // SAFETY: the stage said that there is an output, and it is moved out once, as the stage is `Empty` now.
-                // Its type is `T`: ids are process-unique, and task and ticket of one id were made in one call.
-                Some(Ok(unsafe { self.cell_contents().cast::<T>().read() }))
-            }
-            Stage::Failed => self.take_failure().map(Err),
+        if header.stage.get() != Stage::Output {
+            return self.take_failure().map(Err);
         }
+        header.stage.set(Stage::Empty);
+        // SAFETY: the stage said that there is an output, and it is moved out once, as the stage is `Empty` now.
+        // Its type is `T`: ids are process-unique, and task and ticket of one id were made in one call.
+        Some(Ok(unsafe { self.cell_contents().cast::<T>().read() }))
     }
 
     /// Says what happens to the context when the task has ended.
@@ -303,7 +297,14 @@ impl Contents<'_> {
     }
 
     /// Drops whatever there is: future, output or failure. It counts as dropped even if its destructor unwinds.
+    #[inline]
     pub(crate) fn discard(&mut self) {
+        if self.header().stage.get() != Stage::Empty {
+            self.discard_value();
+        }
+    }
+
+    fn discard_value(&mut self) {
         let header = self.header();
         let stage = header.stage.replace(Stage::Empty);
         let contents = contents_of(self.cell, header.vtable);
