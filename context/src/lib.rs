@@ -32,9 +32,9 @@ mod current;
 pub mod db;
 mod future;
 pub mod harness;
+mod journal;
 mod node;
 mod report;
-mod sentinel_log;
 mod usage;
 mod value;
 mod wait;
@@ -55,5 +55,5 @@ pub use wait::{Cancellable, WaitCancelled};
 /// What ran outside any context or escaped from one: the sentinel's counters and reports.
 pub mod sentinel {
     pub use crate::account::sentinel_usage as usage;
-    pub use crate::sentinel_log::{LOG_TARGET, Listening, on_report, report, report_count, reports};
+    pub use crate::journal::{LOG_TARGET, Listening, on_report, report, report_count, reports};
 }

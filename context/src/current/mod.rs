@@ -14,10 +14,10 @@ pub use share::Share;
 
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, Stamp, ThreadClock};
+use crate::journal as sentinel;
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node};
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use share::{LOOP, NOBODY};
 use std::cell::{Cell, RefCell};
 use std::future::Future;

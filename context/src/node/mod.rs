@@ -11,8 +11,8 @@ pub(crate) use raw::{Birth, Extras, Node};
 
 use crate::cancel::{Cancelled, Reason};
 use crate::class;
+use crate::journal as sentinel;
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use crate::usage::Usage;
 use crate::value::Key;
 use ledger::{Ledger, RunningSlice};
