@@ -9,13 +9,16 @@ mod group;
 mod handle;
 mod inbox;
 mod join;
+pub mod net;
 mod reactor;
+mod registered;
 mod runtime;
 mod shield;
 mod spawn;
 mod sys;
 mod task;
 pub mod testing;
+pub mod time;
 mod timers;
 mod waker;
 
