@@ -1,5 +1,6 @@
 //! A single-threaded async runtime with built-in context tracking: every request is billed.
 
+mod blocking;
 mod clockwork;
 mod config;
 mod current;
@@ -9,6 +10,7 @@ mod group;
 mod handle;
 mod inbox;
 mod join;
+mod pool;
 mod reactor;
 mod runtime;
 mod spawn;
@@ -18,6 +20,7 @@ pub mod testing;
 mod timers;
 mod waker;
 
+pub use blocking::spawn_blocking;
 pub use bursar_macros::{main, test};
 pub use context::{Accounts, Clock};
 pub use error::JoinError;
