@@ -6,6 +6,7 @@ mod config;
 mod current;
 mod error;
 mod executor;
+pub mod fs;
 mod group;
 mod handle;
 mod inbox;
