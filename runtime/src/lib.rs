@@ -1,15 +1,18 @@
 //! A single-threaded async runtime with built-in context tracking: every request is billed.
 
+mod blocking;
 mod clockwork;
 mod config;
 mod current;
 mod error;
 mod executor;
+pub mod fs;
 mod group;
 mod handle;
 mod inbox;
 mod join;
 pub mod net;
+mod pool;
 mod reactor;
 mod registered;
 mod runtime;
@@ -22,6 +25,7 @@ pub mod time;
 mod timers;
 mod waker;
 
+pub use blocking::spawn_blocking;
 pub use bursar_macros::{main, test};
 pub use context::{Accounts, Clock};
 pub use error::JoinError;
