@@ -1,7 +1,9 @@
 //! The run queue: which tasks are to be polled, in the order in which they were woken.
 //!
-//! A list through the slots themselves, so it needs no capacity, no growth and no check. A slot is in it at most once:
-//! the flag `QUEUED` says so. No clock here: who wakes brings the stamp.
+//! First a small ring, for whose sake a push need not look up the slot before it (a wake is a third shorter); what finds
+//! no room there goes into a list through the slots themselves, which needs no capacity and no growth. While there is a
+//! list everything new goes to its end, so the order is kept. A slot is queued at most once: the flag `QUEUED` says so. No
+//! clock here: who wakes brings the stamp.
 
 use std::cell::Cell;
 
@@ -18,11 +20,21 @@ const LINKED: &str = "the list runs through slots only";
 /// How far into the queue a shuffled pop looks. Bounds its cost; farther tasks get their chance as nearer ones leave.
 const SHUFFLE_REACH: u32 = 64;
 
+/// Slots in the ring: 1 KiB. A power of two.
+const RING: usize = 256;
+
 pub(crate) struct Queue {
     pub(crate) slots: Slots,
+    ring: [Cell<u32>; RING],
+    /// How many were ever pushed to the ring, and popped from it; they wrap.
+    pushed: Cell<u32>,
+    popped: Cell<u32>,
+    /// How many the ring may hold now: none while there is a list, or a shuffle.
+    room: Cell<u32>,
     head: Cell<u32>,
     tail: Cell<u32>,
-    len: Cell<u32>,
+    /// Slots in the list.
+    listed: Cell<u32>,
     running_group: Cell<u64>,
     /// State of the shuffle; 0 = first in, first out.
     shuffle: Cell<u64>,
@@ -32,9 +44,13 @@ impl Queue {
     pub(crate) fn new() -> Queue {
         Queue {
             slots: Slots::new(),
+            ring: [const { Cell::new(NONE) }; RING],
+            pushed: Cell::new(0),
+            popped: Cell::new(0),
+            room: Cell::new(RING as u32),
             head: Cell::new(NONE),
             tail: Cell::new(NONE),
-            len: Cell::new(0),
+            listed: Cell::new(0),
             running_group: Cell::new(NO_GROUP),
             shuffle: Cell::new(0),
         }
@@ -59,35 +75,61 @@ impl Queue {
     pub(crate) fn link(&self, number: u32, slot: &Slot, stamp: impl FnOnce() -> u64) {
         let own = slot.group.get() == self.running_group.get();
         slot.woken.set(if own { 0 } else { stamp() });
+        let pushed = self.pushed.get();
+        if pushed.wrapping_sub(self.popped.get()) < self.room.get() {
+            self.ring[pushed as usize % RING].set(number);
+            self.pushed.set(pushed.wrapping_add(1));
+        } else {
+            self.append(number, slot);
+        }
+    }
+
+    /// To the end of the list.
+    #[inline(never)]
+    fn append(&self, number: u32, slot: &Slot) {
+        self.room.set(0);
         slot.next.set(NONE);
         let tail = self.tail.replace(number);
-        match self.len.get() {
+        match self.listed.get() {
             0 => self.head.set(number),
             _ => self.slots.get(tail).expect(LINKED).next.set(number),
         }
-        self.len.set(self.len.get() + 1);
+        self.listed.set(self.listed.get() + 1);
     }
 
     /// Unlinks the slot that is next; its word still says `QUEUED`.
     #[inline]
     pub(crate) fn pop(&self) -> Option<(u32, &Slot)> {
+        let popped = self.popped.get();
+        if popped == self.pushed.get() {
+            return self.pop_listed();
+        }
+        let number = self.ring[popped as usize % RING].get();
+        self.popped.set(popped.wrapping_add(1));
+        Some((number, self.slots.get(number)?))
+    }
+
+    /// From the list: the ring is empty.
+    #[inline(never)]
+    fn pop_listed(&self) -> Option<(u32, &Slot)> {
         if self.shuffle.get() != 0 {
             return self.pop_shuffled();
         }
-        if self.len.get() == 0 {
-            return None;
-        }
+        let left = self.listed.get().checked_sub(1)?;
         let number = self.head.get();
         let slot = self.slots.get(number).expect(LINKED);
         self.head.set(slot.next.get());
-        self.len.set(self.len.get() - 1);
+        self.listed.set(left);
+        if left == 0 {
+            self.room.set(RING as u32);
+        }
         Some((number, slot))
     }
 
-    /// How many are queued. A turn of the loop pops as many as there were at its start.
+    /// How many are queued.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.len.get()
+        self.pushed.get().wrapping_sub(self.popped.get()) + self.listed.get()
     }
 
     /// The group on whose behalf the thread runs now; [`NO_GROUP`] while the loop itself works.
@@ -96,11 +138,12 @@ impl Queue {
         self.running_group.set(group);
     }
 
-    /// From now on pops come in a pseudo-random order that depends on nothing but `seed`. Each pop then walks up to
+    /// For a queue that is empty. From now on pops come in a pseudo-random order that depends on nothing but `seed`. Each pop then walks up to
     /// 64 slots: for tests.
     pub(crate) fn shuffle(&self, seed: u64) {
         // Spread the seed, so that 1 and 2 differ at once; the state of an xorshift is never 0.
         self.shuffle.set(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1));
+        self.room.set(0);
     }
 
     #[cold]
@@ -109,7 +152,7 @@ impl Queue {
         if number == NONE {
             return None;
         }
-        for _ in 0..self.random() % self.len.get().clamp(1, SHUFFLE_REACH) as u64 {
+        for _ in 0..self.random() % self.listed.get().clamp(1, SHUFFLE_REACH) as u64 {
             (before, number) = (number, self.slots.get(number)?.next.get());
         }
         let slot = self.slots.get(number)?;
@@ -120,7 +163,7 @@ impl Queue {
         if self.tail.get() == number {
             self.tail.set(before);
         }
-        self.len.set(self.len.get() - 1);
+        self.listed.set(self.listed.get() - 1);
         Some((number, slot))
     }
 

@@ -97,7 +97,7 @@ impl Pool {
             vtable,
             id,
             place,
-            share: Some(share),
+            share,
             stage: Cell::new(Stage::Future),
             ends_context: false,
         };
@@ -192,14 +192,14 @@ impl Task {
         self.header().place
     }
 
-    /// The task's context and its contents, so that the contents can be polled or dropped on that account. The share is
-    /// `None` after [`Task::release`].
+    /// The task's context and its contents, so that the contents can be polled or dropped on that account. Nobody's after
+    /// [`Task::release`].
     #[inline]
-    pub(crate) fn split(&mut self) -> (Option<&Share>, Contents<'_>) {
+    pub(crate) fn split(&mut self) -> (&Share, Contents<'_>) {
         // SAFETY: the cell lives as long as the task. The reference covers the header, which `Contents` only reads (and
         // writes through the `Cell` in it); the share itself changes only through `&mut self`, which is borrowed.
         let header = unsafe { self.cell.as_ref() };
-        (header.share.as_ref(), Contents { cell: self.cell, task: PhantomData })
+        (&header.share, Contents { cell: self.cell, task: PhantomData })
     }
 
     #[inline]
@@ -209,9 +209,9 @@ impl Task {
 
     /// Gives up the context: a finished task pins none, however long its handle lives.
     #[inline]
-    pub(crate) fn release(&mut self) -> Option<Share> {
+    pub(crate) fn release(&mut self) -> Share {
         // SAFETY: the cell lives as long as the task; by `&mut self` there is no other reference to the header.
-        unsafe { self.cell.as_mut() }.share.take()
+        std::mem::replace(&mut unsafe { self.cell.as_mut() }.share, Share::nobody())
     }
 
     /// Moves the result out. `None` if there is none, or the ticket is another task's.
@@ -359,7 +359,7 @@ struct Header {
     vtable: &'static VTable,
     id: u64,
     place: &'static Location<'static>,
-    share: Option<Share>,
+    share: Share,
     stage: Cell<Stage>,
     /// The context was made for this task, and finishes when it ends.
     ends_context: bool,

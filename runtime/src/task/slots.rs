@@ -16,7 +16,8 @@ use crate::task::state::Word;
 /// No slot; ends the lists.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// One task's place. 56 bytes; the fields in the order in which a wake and a poll want them.
+/// One task's place: a cache line, so that a wake and a poll touch one, and a lookup shifts instead of multiplying.
+#[repr(align(64))]
 pub(crate) struct Slot {
     /// Generation and flags.
     pub(crate) word: Cell<Word>,
@@ -94,8 +95,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_56_bytes() {
-        assert_eq!(size_of::<Slot>(), 56);
+    fn a_slot_is_a_cache_line() {
+        assert_eq!(size_of::<Slot>(), 64);
     }
 
     #[test]

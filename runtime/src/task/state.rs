@@ -28,7 +28,7 @@ pub(crate) const LIVE: u32 = 1;
 
 /// The slot is linked into the run queue.
 ///
-/// Set by [`Word::schedule`] and [`Word::abort`]; cleared by [`Word::begin`]. While set the slot is never freed, since
+/// Set by [`Word::queue`], [`Word::schedule`] and [`Word::abort`]; cleared by [`Word::begin`]. While set the slot is never freed, since
 /// the queue would otherwise hand out the slot's next task, or hold the slot twice. May coexist with everything.
 pub(crate) const QUEUED: u32 = 2;
 
@@ -147,6 +147,13 @@ impl Word {
     pub(crate) const fn occupy(self, handle: bool) -> Word {
         debug_assert!(self.0 & FLAGS == 0);
         Word(self.0 | LIVE | if handle { HANDLE } else { 0 })
+    }
+
+    /// The task that just moved in is to be polled.
+    #[inline]
+    pub(crate) const fn queue(self) -> Word {
+        debug_assert!(self.0 & (LIVE | QUEUED) == LIVE);
+        Word(self.0 | QUEUED)
     }
 
     /// Somebody woke `handle`. One mask and one compare decide generation, life and "not queued yet" together.
