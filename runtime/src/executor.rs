@@ -8,8 +8,8 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
-use crate::task::JoinFailure;
 use crate::task::table::{Finished, Next, Polling};
+use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
 use context::ReportKind;
 use context::harness::{self, Share};
@@ -126,8 +126,8 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     for polls in 1..=POLLS_MAX {
         match core.tasks.next() {
             None => break,
-            Some(Next::Poll(task)) => poll_task(core, task),
-            Some(Next::Drop(task)) => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) => poll_task(core, task),
             Some(Next::Bare { woken, .. }) => {
                 if root(woken) {
                     return true;
@@ -190,7 +190,8 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
 
 fn finish_task(mut task: Polling<'_>) {
     let place = task.place();
-    let ending = if task.ends_context() { Some(task.split().0.context()) } else { None };
+    let ending = task.ending();
+    let ended = if ending == Ending::Stay { None } else { Some(task.split().0.context()) };
     match task.finish() {
         Finished::Awaited { joiner, share } => {
             if let Some(joiner) = joiner {
@@ -199,10 +200,8 @@ fn finish_task(mut task: Polling<'_>) {
         }
         Finished::Unwanted(unwanted) => drop_unwanted(unwanted, place),
     }
-    if let Some(context) = ending {
-        // Outside of it, so that nothing of the way out is late.
-        harness::idle();
-        context.finish();
+    if let Some(context) = ended {
+        end_context(&context, ending);
     }
 }
 
@@ -222,6 +221,19 @@ fn drop_unwanted(mut task: Polling<'_>, place: Place) {
     if let Err(panic) = dropped {
         report_panic(&mut task, &*panic);
         discard_panic(panic);
+    }
+}
+
+/// Outside of the context, so that nothing of the way out is late.
+#[cold]
+fn end_context(context: &context::Context, ending: Ending) {
+    harness::idle();
+    match ending {
+        Ending::Stay => {}
+        Ending::Finish => {
+            context.finish();
+        }
+        Ending::Release => harness::release(context),
     }
 }
 

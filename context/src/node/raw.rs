@@ -39,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) last_out: Cell64,
     /// Shares on the owner's thread. Owner only.
     pub(crate) shares: AtomicU32,
+    /// Of `birth`, here again for the poll.
+    pub(crate) budgeted: bool,
     /// Written by the owner's thread only.
     pub(crate) local: Cells,
     handles: AtomicUsize,
@@ -69,6 +71,8 @@ pub(crate) struct Birth {
     pub(crate) opened: u64,
     pub(crate) place: &'static Location<'static>,
     pub(crate) deadline: Option<Instant>,
+    /// It or an ancestor has a CPU budget.
+    pub(crate) budgeted: bool,
     pub(crate) extras: Option<Box<Extras>>,
 }
 
@@ -116,6 +120,7 @@ impl Context {
             id: birth.id,
             last_out: Cell64::new(),
             shares: AtomicU32::new(0),
+            budgeted: birth.budgeted,
             local: Cells::new(),
             handles: AtomicUsize::new(1),
             shared: Cells::new(),

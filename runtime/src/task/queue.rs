@@ -1,40 +1,22 @@
 //! The run queue: which tasks are to be polled, in the order in which they were woken.
 //!
-//! First a small ring, for whose sake a push need not look up the slot before it (a wake is a third shorter); what finds
-//! no room there goes into a list through the slots themselves, which needs no capacity and no growth. While there is a
-//! list everything new goes to its end, so the order is kept. A slot is queued at most once: the flag `QUEUED` says so. No
-//! clock here: who wakes brings the stamp.
+//! A list through the slots themselves, so it needs no capacity, no growth and no check. A slot is in it at most once:
+//! the flag `QUEUED` says so. No clock here: who wakes brings the stamp.
 
 use std::cell::Cell;
 
 use crate::handle::Packed;
-use crate::task::slots::{NONE, Slot, Slots};
+use crate::task::slots::{Entry, Slot, Slots};
 use crate::task::state::Schedule;
 
 /// The id of no group: nothing is woken "from within" it.
 pub(crate) const NO_GROUP: u64 = u64::MAX;
 
-/// Why a lookup cannot fail.
-const LINKED: &str = "the list runs through slots only";
-
 /// How far into the queue a shuffled pop looks. Bounds its cost; farther tasks get their chance as nearer ones leave.
 const SHUFFLE_REACH: u32 = 64;
 
-/// Slots in the ring: 1 KiB. A power of two.
-const RING: usize = 256;
-
 pub(crate) struct Queue {
     pub(crate) slots: Slots,
-    ring: [Cell<u32>; RING],
-    /// How many were ever pushed to the ring, and popped from it; they wrap.
-    pushed: Cell<u32>,
-    popped: Cell<u32>,
-    /// How many the ring may hold now: none while there is a list, or a shuffle.
-    room: Cell<u32>,
-    head: Cell<u32>,
-    tail: Cell<u32>,
-    /// Slots in the list.
-    listed: Cell<u32>,
     running_group: Cell<u64>,
     /// State of the shuffle; 0 = first in, first out.
     shuffle: Cell<u64>,
@@ -42,18 +24,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new() -> Queue {
-        Queue {
-            slots: Slots::new(),
-            ring: [const { Cell::new(NONE) }; RING],
-            pushed: Cell::new(0),
-            popped: Cell::new(0),
-            room: Cell::new(RING as u32),
-            head: Cell::new(NONE),
-            tail: Cell::new(NONE),
-            listed: Cell::new(0),
-            running_group: Cell::new(NO_GROUP),
-            shuffle: Cell::new(0),
-        }
+        Queue { slots: Slots::new(), running_group: Cell::new(NO_GROUP), shuffle: Cell::new(0) }
     }
 
     /// Queues the task, unless it is queued already, has finished, or `handle` is stale. `stamp` is asked for the wall
@@ -63,73 +34,32 @@ impl Queue {
     /// code.
     #[inline]
     pub(crate) fn schedule(&self, handle: Packed, stamp: impl FnOnce() -> u64) -> bool {
-        let Some(slot) = self.slots.get(handle.slot()) else { return false };
-        let Schedule::Push(word) = slot.word.get().schedule(handle) else { return false };
-        slot.word.set(word);
-        self.link(handle.slot(), slot, stamp);
+        let Some(entry) = self.slots.entry(handle.slot()) else { return false };
+        let Schedule::Push(word) = entry.slot().word.get().schedule(handle) else { return false };
+        entry.slot().word.set(word);
+        self.link(entry, stamp);
         true
     }
 
     /// Appends a slot whose word says `QUEUED` since just now.
     #[inline]
-    pub(crate) fn link(&self, number: u32, slot: &Slot, stamp: impl FnOnce() -> u64) {
+    pub(crate) fn link(&self, entry: Entry<'_>, stamp: impl FnOnce() -> u64) {
+        let slot = entry.slot();
         let own = slot.group.get() == self.running_group.get();
         slot.woken.set(if own { 0 } else { stamp() });
-        let pushed = self.pushed.get();
-        if pushed.wrapping_sub(self.popped.get()) < self.room.get() {
-            self.ring[pushed as usize % RING].set(number);
-            self.pushed.set(pushed.wrapping_add(1));
-        } else {
-            self.append(number, slot);
-        }
-    }
-
-    /// To the end of the list.
-    #[inline(never)]
-    fn append(&self, number: u32, slot: &Slot) {
-        self.room.set(0);
-        slot.next.set(NONE);
-        let tail = self.tail.replace(number);
-        match self.listed.get() {
-            0 => self.head.set(number),
-            _ => self.slots.get(tail).expect(LINKED).next.set(number),
-        }
-        self.listed.set(self.listed.get() + 1);
+        entry.append();
     }
 
     /// Unlinks the slot that is next; its word still says `QUEUED`.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<(u32, &Slot)> {
-        let popped = self.popped.get();
-        if popped == self.pushed.get() {
-            return self.pop_listed();
-        }
-        let number = self.ring[popped as usize % RING].get();
-        self.popped.set(popped.wrapping_add(1));
-        Some((number, self.slots.get(number)?))
+    pub(crate) fn pop(&self) -> Option<&Slot> {
+        if self.shuffle.get() == 0 { self.slots.pop() } else { self.pop_shuffled() }
     }
 
-    /// From the list: the ring is empty.
-    #[inline(never)]
-    fn pop_listed(&self) -> Option<(u32, &Slot)> {
-        if self.shuffle.get() != 0 {
-            return self.pop_shuffled();
-        }
-        let left = self.listed.get().checked_sub(1)?;
-        let number = self.head.get();
-        let slot = self.slots.get(number).expect(LINKED);
-        self.head.set(slot.next.get());
-        self.listed.set(left);
-        if left == 0 {
-            self.room.set(RING as u32);
-        }
-        Some((number, slot))
-    }
-
-    /// How many are queued.
+    /// How many are queued. A turn of the loop pops as many as there were at its start.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.pushed.get().wrapping_sub(self.popped.get()) + self.listed.get()
+        self.slots.queued()
     }
 
     /// The group on whose behalf the thread runs now; [`NO_GROUP`] while the loop itself works.
@@ -138,33 +68,16 @@ impl Queue {
         self.running_group.set(group);
     }
 
-    /// For a queue that is empty. From now on pops come in a pseudo-random order that depends on nothing but `seed`. Each pop then walks up to
+    /// From now on pops come in a pseudo-random order that depends on nothing but `seed`. Each pop then walks up to
     /// 64 slots: for tests.
     pub(crate) fn shuffle(&self, seed: u64) {
         // Spread the seed, so that 1 and 2 differ at once; the state of an xorshift is never 0.
         self.shuffle.set(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1));
-        self.room.set(0);
     }
 
     #[cold]
-    fn pop_shuffled(&self) -> Option<(u32, &Slot)> {
-        let (mut before, mut number) = (NONE, self.head.get());
-        if number == NONE {
-            return None;
-        }
-        for _ in 0..self.random() % self.listed.get().clamp(1, SHUFFLE_REACH) as u64 {
-            (before, number) = (number, self.slots.get(number)?.next.get());
-        }
-        let slot = self.slots.get(number)?;
-        match before {
-            NONE => self.head.set(slot.next.get()),
-            before => self.slots.get(before)?.next.set(slot.next.get()),
-        }
-        if self.tail.get() == number {
-            self.tail.set(before);
-        }
-        self.listed.set(self.listed.get() - 1);
-        Some((number, slot))
+    fn pop_shuffled(&self) -> Option<&Slot> {
+        self.slots.pop_after(self.random() % self.len().clamp(1, SHUFFLE_REACH) as u64)
     }
 
     /// xorshift64.
@@ -188,8 +101,8 @@ mod tests {
     fn queue(n: u32) -> Queue {
         let queue = Queue::new();
         for number in 0..n {
-            let slot = queue.slots.get_or_make(number);
-            slot.word.set(Word::vacant(0).occupy(true));
+            let slot = queue.slots.make(number).slot();
+            slot.word.set(Word::vacant(0).reserve());
             slot.group.set(number as u64 % 3);
         }
         queue
@@ -201,10 +114,10 @@ mod tests {
 
     /// Pops as the loop would, and puts the task back to idle.
     fn pop(queue: &Queue) -> Option<u32> {
-        let (number, slot) = queue.pop()?;
+        let slot = queue.pop()?;
         let Begin::Poll(word) = slot.word.get().begin() else { panic!("{:?}", slot.word.get()) };
         slot.word.set(word.suspend());
-        Some(number)
+        Some(slot.number)
     }
 
     #[test]
