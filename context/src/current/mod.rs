@@ -13,7 +13,7 @@ pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
 
 use crate::class::{self, Class, Interned};
-use crate::clock::{Clock, RemoteClock, Rung, Stamp, ThreadClock};
+use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node};
@@ -47,10 +47,10 @@ pub(crate) struct Slot {
     base: Cell<u32>,
     /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
     dead: Cell<u32>,
-    /// What the running poll's task waited for the thread, ns, until the first context polled in it is charged.
+    /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged.
     waited: Cell<u64>,
-    /// Where the running slice began.
-    last: Cell<Stamp>,
+    /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
+    last_cpu: Cell<u64>,
     clock: ThreadClock,
     ledger: Cell<Option<&'static Ledger>>,
     /// The ledger's id; 0 before there is one, and kept when the thread ends.
@@ -91,7 +91,7 @@ impl Slot {
             base: Cell::new(0),
             dead: Cell::new(0),
             waited: Cell::new(0),
-            last: Cell::new(Stamp { cpu: 0, wall: 0, broken: false }),
+            last_cpu: Cell::new(0),
             clock: ThreadClock::new(),
             ledger: Cell::new(None),
             id: Cell::new(0),
@@ -115,7 +115,7 @@ impl Slot {
         let rung = self.clock.start(clock);
         let stamp = self.clock.resync();
         let ledger = Ledger::open();
-        self.last.set(stamp);
+        self.last_cpu.set(stamp.cpu);
         self.start.set(stamp.cpu);
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
@@ -126,7 +126,7 @@ impl Slot {
 
     fn close(&self) {
         if self.ledger.get().is_some() {
-            self.settle(self.clock.now());
+            self.settle_now();
         }
         if let Some(ledger) = self.ledger.take() {
             self.clock.stop();
@@ -139,13 +139,13 @@ impl Slot {
         if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
-        self.settle(self.clock.resync());
-        let charged = self.last.get().cpu.wrapping_sub(self.start.get());
+        self.settle_resynced();
+        let charged = self.last_cpu.get().wrapping_sub(self.start.get());
         self.clock.stop();
         let rung = self.clock.start(clock);
         let stamp = self.clock.resync();
         self.start.set(stamp.cpu.wrapping_sub(charged));
-        self.last.set(stamp);
+        self.last_cpu.set(stamp.cpu);
         if let Some(ledger) = self.ledger.get() {
             ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
         }
@@ -225,14 +225,14 @@ pub(crate) fn ticks() -> u64 {
 
 /// A difference of [`ticks`], in nanoseconds.
 pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
-    SLOT.with(|slot| slot.ticks_to_ns(ticks))
+    SLOT.with(|slot| slot.clock.ticks_to_ns(ticks))
 }
 
 /// Charges the slice that runs on this thread up to now.
 pub(crate) fn settle() {
     SLOT.with(|slot| {
         if slot.ready() {
-            slot.settle(slot.clock.now());
+            slot.settle_now();
             slot.publish();
         }
     });
@@ -243,9 +243,9 @@ pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
     SLOT.with(|slot| {
         slot.ready();
         let ledger = slot.ledger.get()?;
-        slot.settle(slot.clock.resync());
+        slot.settle_resynced();
         slot.publish();
-        Some((ledger, slot.last.get().cpu.wrapping_sub(slot.start.get())))
+        Some((ledger, slot.last_cpu.get().wrapping_sub(slot.start.get())))
     })
 }
 
@@ -266,7 +266,7 @@ pub(crate) fn use_clock(clock: Clock) {
 pub(crate) fn resync_if_blind() {
     SLOT.with(|slot| {
         if slot.clock.blind_to_blocking() {
-            slot.settle(slot.clock.resync());
+            slot.settle_resynced();
         }
     });
 }
@@ -292,7 +292,7 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
     SLOT.with(|slot| {
         slot.resume(share, woken);
         slot.place.set(Some(place));
-        let _count = frames::CountPoll(slot);
+        let _count = frames::CountPoll { slot, share };
         let _check = frames::PollCheck::new(slot, share);
         f()
     })
@@ -310,12 +310,6 @@ pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R 
 }
 
 impl Slot {
-    fn publish(&self) {
-        if let Some(ledger) = self.ledger.get() {
-            ledger.running.publish(self.current_node().map_or(0, |node| node.birth.id), self.last.get().cpu);
-        }
-    }
-
     /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
     /// across threads they are unique, not in order.
     fn fresh_id(&self) -> u64 {
