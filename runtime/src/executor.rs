@@ -18,6 +18,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 type Place = &'static Location<'static>;
 type Panic = Box<dyn Any + Send>;
@@ -44,11 +45,15 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
             core.budget.set(BUDGET);
             let Some(future) = future.as_mut().as_pin_mut() else { return true };
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
+            let began = core.config.slow_poll.map(|_| harness::ticks());
             ended = match harness::poll(share, place, woken, || catch_unwind(poll)) {
                 Ok(Poll::Pending) => None,
                 Ok(Poll::Ready(output)) => Some(Ok(output)),
                 Err(panic) => Some(Err(panic)),
             };
+            if let Some(began) = began {
+                look_for_slow_poll(core, share, place, began);
+            }
             ended.is_some()
         });
     }
@@ -152,12 +157,25 @@ fn poll_task(core: &Core, mut task: Polling<'_>) {
     let mut cx = Context::from_waker(&waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
+    let began = core.config.slow_poll.map(|_| harness::ticks());
     let polled =
         harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
+    if let Some(began) = began {
+        look_for_slow_poll(core, share, place, began);
+    }
     match polled {
         Ok(Poll::Pending) => task.suspend(),
         Ok(Poll::Ready(())) => finish_task(task),
         Err(panic) => fail_task(task, panic),
+    }
+}
+
+#[cold]
+fn look_for_slow_poll(core: &Core, share: &Share, place: Place, began: u64) {
+    let held = Duration::from_nanos(harness::ticks_to_ns(harness::ticks() - began));
+    if core.config.slow_poll.is_some_and(|threshold| held > threshold) {
+        let detail = format!("held the thread for {held:?}");
+        context::sentinel::report(ReportKind::SlowPoll, &share.context(), place, &detail);
     }
 }
 
