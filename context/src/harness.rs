@@ -58,8 +58,8 @@ impl Drop for LoopGuard {
 /// [`idle`] before running anything that is not a task's.
 #[inline]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
-    let output = current::poll(share, place, woken, f);
-    if share.is_budgeted() {
+    let (output, is_budgeted) = current::poll(share, place, woken, f);
+    if is_budgeted {
         share.context().check_budget();
     }
     output

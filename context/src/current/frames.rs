@@ -89,7 +89,7 @@ impl Drop for Frame {
     }
 }
 
-/// Counts the poll that ends, unless a context polled within it took its waiting: then without that.
+/// Counts the poll that unwinds.
 pub(super) struct CountPoll<'a> {
     pub(super) slot: &'a Slot,
     pub(super) share: &'a Share,

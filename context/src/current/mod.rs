@@ -287,14 +287,30 @@ pub(crate) fn idle() {
 }
 
 /// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
+///
+/// Returns with the output whether a CPU budget is to be looked at.
 #[inline]
-pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
+pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
         slot.resume(share, woken);
         slot.place.set(Some(place));
-        let _count = frames::CountPoll { slot, share };
-        let _check = frames::PollCheck::new(slot, share);
-        f()
+        let count = frames::CountPoll { slot, share };
+        let check = frames::PollCheck::new(slot, share);
+        let output = f();
+        drop(check);
+        std::mem::forget(count);
+        let waited = slot.waited.take();
+        let budgeted = match share.own_node() {
+            Some(node) => {
+                slot.count_own_poll(node, waited);
+                node.budgeted
+            }
+            None => {
+                slot.count_poll_elsewhere(share, waited);
+                share.is_budgeted()
+            }
+        };
+        (output, budgeted)
     })
 }
 

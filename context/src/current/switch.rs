@@ -106,41 +106,43 @@ impl Slot {
         let Some((cpu, wall)) = self.clock.glance() else { return self.switch_anew(next) };
         let ns = cpu.wrapping_sub(self.last_cpu.replace(cpu));
         let Some(ledger) = self.ledger.get() else { return self.current.replace(next) };
-        let node = self.current_node();
-        match node {
+        match self.current_node() {
             Some(node) if (node.gate.load(Relaxed) == self.id.get()) & (ns as i64 >= 0) => {
                 node.local.cpu.add(ns);
+                node.last_out.set(wall);
             }
             None if (self.current.get() == LOOP) & (ns as i64 >= 0) => ledger.runtime.add(ns),
-            _ => self.charge_unusual(ledger, ns as i64, began),
-        }
-        if let Some(node) = node {
-            node.last_out.set(wall);
+            _ => return self.switch_unusual(next, ledger, ns as i64, began),
         }
         let before = self.current.replace(next);
         ledger.running.publish(self.current_node().map_or(0, |node| node.id), cpu);
         before
     }
 
+    /// From somebody else's context, a finished one, the sentinel; or the clock was a little ahead of the kernel's.
     #[cold]
     #[inline(never)]
-    fn charge_unusual(&self, ledger: &Ledger, ns: i64, began: u64) {
+    fn switch_unusual(&self, next: *const Node, ledger: &Ledger, ns: i64, began: u64) -> *const Node {
         match u64::try_from(ns) {
             Ok(ns) => self.charge(ledger, ns, began),
             Err(_) => self.settle_unusual(ledger, ns, began),
         }
+        self.replace(next)
     }
 
     /// The switch with all its doubts.
     #[cold]
     #[inline(never)]
     fn switch_anew(&self, next: *const Node) -> *const Node {
-        if !self.ready() {
-            return self.current.replace(next);
+        if self.ready() {
+            self.settle_now();
         }
-        let now = self.settle_now();
+        self.replace(next)
+    }
+
+    fn replace(&self, next: *const Node) -> *const Node {
         if let Some(node) = self.current_node() {
-            node.last_out.set(now.wall);
+            node.last_out.set(self.clock.last_wall());
         }
         let before = self.current.replace(next);
         self.publish();
@@ -170,7 +172,7 @@ impl Slot {
         self.waited.set(waited);
     }
 
-    /// Counts a poll of `share`, which is current, and charges it with what its task has waited for the thread.
+    /// Counts a poll of `share`, and charges it with what its task has waited for the thread.
     ///
     /// The first context polled in a poll takes the whole of it: a request inside a connection's task, say, for the
     /// request is what waited.
@@ -178,19 +180,23 @@ impl Slot {
     pub(super) fn count_poll(&self, share: &Share) {
         let waited = self.waited.take();
         match share.own_node() {
-            Some(node) => {
-                node.local.polls.add(1);
-                if waited != 0 {
-                    node.local.queued.add(self.clock.ticks_to_ns(waited));
-                }
-            }
+            Some(node) => self.count_own_poll(node, waited),
             None => self.count_poll_elsewhere(share, waited),
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_own_poll(&self, node: &Node, waited: u64) {
+        node.local.polls.add(1);
+        if waited != 0 {
+            node.local.queued.add(self.clock.ticks_to_ns(waited));
         }
     }
 
     /// Of another thread's context, the loop or nobody.
     #[cold]
-    fn count_poll_elsewhere(&self, share: &Share, waited: u64) {
+    #[inline(never)]
+    pub(super) fn count_poll_elsewhere(&self, share: &Share, waited: u64) {
         let waited = self.clock.ticks_to_ns(waited);
         match (share.node(), self.ledger.get()) {
             (Some(node), _) => {
