@@ -28,7 +28,7 @@ use std::panic::Location;
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {
-    _frame: Frame,
+    _frame: Frame<'static>,
     timer_before: Option<&'static dyn Timer>,
     not_send: PhantomData<*const ()>,
 }

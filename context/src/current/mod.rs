@@ -12,6 +12,7 @@ pub use frames::Entered;
 pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
 
+use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
@@ -234,6 +235,30 @@ pub(crate) fn settle() {
         if slot.ready() {
             slot.settle_now();
             slot.publish();
+        }
+    });
+}
+
+/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.)
+pub(crate) fn settle_within(node: &Node) {
+    SLOT.with(|slot| {
+        let mut running = slot.current_node();
+        while let Some(inner) = running {
+            if std::ptr::eq(inner, node) {
+                return settle();
+            }
+            running = inner.birth.parent.as_ref().map(Context::node);
+        }
+    });
+}
+
+/// Adds to a context's cells what somebody measured elsewhere.
+pub(crate) fn charge(node: &Node, tally: &Tally) {
+    SLOT.with(|slot| {
+        if node.birth.owner == slot.id.get() {
+            node.local.add(tally);
+        } else {
+            node.abroad().shared.absorb(tally);
         }
     });
 }

@@ -54,7 +54,7 @@ impl Slot {
         let off = self.clock.ticks_to_ns(wall).saturating_sub(cpu);
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.blocked.add(off),
-            Some(node) => node.shared.blocked.add_shared(off),
+            Some(node) => node.abroad().shared.blocked.add_shared(off),
             None if self.current.get() == LOOP => ledger.parked.add(off),
             None => ledger.sentinel.blocked.add(off),
         }
@@ -77,11 +77,11 @@ impl Slot {
     #[cold]
     fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
         let Some(finished) = node.control.finished_at() else {
-            node.shared.cpu.add_shared(ns);
+            node.abroad().shared.cpu.add_shared(ns);
             ledger.foreign.add(ns);
             return;
         };
-        node.shared.late_cpu.add_shared(ns);
+        node.abroad().shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);
         if ns == 0 || began <= finished {
             return;
@@ -200,8 +200,8 @@ impl Slot {
         let waited = self.clock.ticks_to_ns(waited);
         match (share.node(), self.ledger.get()) {
             (Some(node), _) => {
-                node.shared.polls.add_shared(1);
-                node.shared.queued.add_shared(waited);
+                node.abroad().shared.polls.add_shared(1);
+                node.abroad().shared.queued.add_shared(waited);
             }
             (None, Some(ledger)) if share.node != LOOP => {
                 ledger.sentinel.polls.add(1);
