@@ -132,7 +132,9 @@ fn empty_inbox(core: &Core) {
 /// Polls what is ready, in order; what is woken meanwhile goes to the back.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
-    for polls in 1..=POLLS_MAX {
+    let mut polls = 0;
+    while polls < POLLS_MAX {
+        polls += 1;
         match core.tasks.next() {
             None => break,
             Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
