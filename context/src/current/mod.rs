@@ -156,9 +156,13 @@ impl Slot {
         }
     }
 
-    /// Changes the rung; the chain goes on from where it is.
+    /// Changes the rung; the chain goes on from where it is. A thread without books opens them on that rung.
     fn use_clock(&self, clock: Clock) {
-        if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
+        if self.ledger.get().is_none() {
+            self.open(clock);
+            return;
+        }
+        if self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
         self.settle_resynced();
