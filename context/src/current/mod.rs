@@ -308,9 +308,11 @@ pub(crate) fn settle_within(node: &Node) {
 }
 
 /// Adds to a context's cells what somebody measured elsewhere.
+///
+/// The local cells of CPU are what this thread's own clock measured: they are its books (P7), so CPU goes to the others.
 pub(crate) fn charge(node: &Node, tally: &Tally) {
     SLOT.with(|slot| {
-        if node.birth.owner == slot.id.get() {
+        if node.birth.owner == slot.id.get() && tally.cpu == 0 {
             node.local.add(tally);
         } else {
             node.abroad().shared.absorb(tally);
