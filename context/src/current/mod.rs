@@ -156,9 +156,13 @@ impl Slot {
         }
     }
 
-    /// Changes the rung; the chain goes on from where it is.
+    /// Changes the rung; the chain goes on from where it is. A thread without books opens them on that rung.
     fn use_clock(&self, clock: Clock) {
-        if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
+        if self.ledger.get().is_none() {
+            self.open(clock);
+            return;
+        }
+        if self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
         self.settle_resynced();
@@ -304,9 +308,11 @@ pub(crate) fn settle_within(node: &Node) {
 }
 
 /// Adds to a context's cells what somebody measured elsewhere.
+///
+/// The local cells of CPU are what this thread's own clock measured: they are its books (P7), so CPU goes to the others.
 pub(crate) fn charge(node: &Node, tally: &Tally) {
     SLOT.with(|slot| {
-        if node.birth.owner == slot.id.get() {
+        if node.birth.owner == slot.id.get() && tally.cpu == 0 {
             node.local.add(tally);
         } else {
             node.abroad().shared.absorb(tally);
