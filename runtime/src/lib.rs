@@ -12,6 +12,7 @@ pub mod net;
 mod reactor;
 mod registered;
 mod runtime;
+pub mod signal;
 mod spawn;
 mod sys;
 mod task;

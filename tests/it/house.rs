@@ -77,6 +77,7 @@ const RUNTIME: Crate = Crate {
         ("parking_lot", &["blocking", "db", "inbox", "join", "runtime", "signal", "waker"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
+        ("signal-hook", &["signal"]),
         ("slab", &["reactor", "task/table", "timers"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
