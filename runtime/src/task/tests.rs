@@ -16,27 +16,28 @@ use crate::task::raw::Ticket;
 use crate::task::state::Word;
 use crate::task::table::{Finished, Joined, Next, Polling, Refused, Table};
 use context::harness::Share;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What is left of a spawn: no type of ours ends its handle by itself.
 type Spawned = (Packed, Ticket<()>);
 
 /// A stand-in for the context of a task.
-pub(crate) fn share(id: u64) -> Share {
-    Share::of(id)
+pub(crate) fn share() -> Share {
+    Share::of(&context::Context::root("test"))
 }
 
 #[track_caller]
 pub(crate) fn spawn<F: Future + 'static>(table: &Table, future: F) -> (Packed, Ticket<F::Output>) {
     let admission = table.admit().expect("open");
-    admission.insert(future, share(1), Location::caller(), || 5)
+    admission.insert(future, share(), Location::caller(), || 5)
 }
 
 /// One turn of an executor in miniature: what was ready at the start, in order.
 pub(crate) fn turn(table: &Table, waker: fn(Packed) -> Waker) {
     for _ in 0..table.queue().len() {
         match table.next() {
-            Some(Next::Poll(polling)) => poll(polling, waker),
-            Some(Next::Drop(polling)) => cancel(polling),
+            Some(Next::Task(polling)) if polling.is_aborted() => cancel(polling),
+            Some(Next::Task(polling)) => poll(polling, waker),
             Some(Next::Bare { .. } | Next::Stale) | None => {}
         }
     }
@@ -211,27 +212,7 @@ fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
     let (packed, ticket) = spawn(&table, subject);
     own.set(Some((packed, ticket.id())));
 
-    if handle == Handle::DroppedFirst {
-        table.detach(packed, ticket.id());
-    }
-    if ask == Ask::AbortFirst {
-        let in_time = table.abort(packed, ticket.id(), || 0);
-        assert_eq!(in_time, handle != Handle::DroppedFirst, "{case}");
-    }
-    turn(&table, noop);
-    if ask == Ask::AbortIdle {
-        table.abort(packed, ticket.id(), || 0);
-    }
-    wake(&table, packed);
-    turn(&table, noop);
-    turn(&table, noop);
-    if ask == Ask::Shutdown {
-        table.close();
-        while let Some(polling) = table.seize() {
-            cancel(polling);
-        }
-        turn(&table, noop);
-    }
+    live(&table, (packed, ticket.id()), ask, handle, &case);
 
     match handle {
         Handle::Joined => {
@@ -254,15 +235,41 @@ fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
     assert!(!unfinished || does == Does::Pend, "{case}");
     // The subject holds the table: a cycle, as long as it is pending.
     if future_drops.get() == 0 {
-        table.close();
-        while let Some(polling) = table.seize() {
-            cancel(polling);
-        }
+        shut_down(&table);
     }
     drop(own);
     assert_eq!(Rc::strong_count(&table), 1, "{case}");
     drop(table);
     assert_eq!((future_drops.get(), output_drops.get()), (1, 1), "{case}");
+}
+
+/// What is asked of the task, and when.
+fn live(table: &Table, (packed, id): (Packed, u64), ask: Ask, handle: Handle, case: &str) {
+    if handle == Handle::DroppedFirst {
+        table.detach(packed, id);
+    }
+    if ask == Ask::AbortFirst {
+        let in_time = table.abort(packed, id, || 0);
+        assert_eq!(in_time, handle != Handle::DroppedFirst, "{case}");
+    }
+    turn(table, noop);
+    if ask == Ask::AbortIdle {
+        table.abort(packed, id, || 0);
+    }
+    wake(table, packed);
+    turn(table, noop);
+    turn(table, noop);
+    if ask == Ask::Shutdown {
+        shut_down(table);
+        turn(table, noop);
+    }
+}
+
+fn shut_down(table: &Table) {
+    table.close();
+    while let Some(polling) = table.seize() {
+        cancel(polling);
+    }
 }
 
 fn output_explodes(explodes: Explodes) -> bool {
@@ -335,14 +342,14 @@ fn an_unwind_through_the_executor_leaves_the_task_in_the_table() {
     let table = Table::new(0);
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<()> { explode("poll") }));
     let unwound = guarded(|| {
-        let Some(Next::Poll(mut polling)) = table.next() else { unreachable!() };
+        let Some(Next::Task(mut polling)) = table.next() else { unreachable!() };
         let _ready = polling.split().1.poll(&mut Context::from_waker(Waker::noop()));
     });
     assert!(unwound.is_err());
     assert!(!table.is_finished(packed, ticket.id()));
     assert!(table.abort(packed, ticket.id(), || 0));
     let unwound = guarded(|| {
-        let Some(Next::Drop(mut polling)) = table.next() else { unreachable!() };
+        let Some(Next::Task(mut polling)) = table.next() else { unreachable!() };
         polling.split().1.discard();
         explode("executor");
     });
@@ -462,10 +469,7 @@ fn a_task_that_joins_itself_waits_quietly_and_can_be_shut_down() {
     *own.borrow_mut() = Some(spawned);
     turn(&table, noop);
     assert_eq!(table.queue().len(), 0);
-    table.close();
-    while let Some(polling) = table.seize() {
-        cancel(polling);
-    }
+    shut_down(&table);
     assert_eq!(Rc::strong_count(&table), 1);
 }
 
@@ -539,14 +543,11 @@ fn trap_14_17_shutdown_ends_although_destructors_spawn_and_wake() {
         others.borrow_mut().push(spawned);
     }
     turn(&table, noop);
-    table.close();
-    while let Some(polling) = table.seize() {
-        cancel(polling);
-    }
+    shut_down(&table);
     assert_eq!(refused.get(), 10);
     turn(&table, noop);
     assert_eq!(table.queue().len(), 0);
-    others.borrow_mut().drain(..).for_each(|(packed, ticket)| table.detach(packed, ticket.id()));
+    others.borrow_mut().drain(..).for_each(|(packed, ticket)| drop(table.detach(packed, ticket.id())));
     assert_eq!(table.len(), 0);
 }
 
@@ -591,12 +592,16 @@ fn trap_08_a_ticket_of_another_table_fits_nothing() {
 #[test]
 fn a_finished_task_gives_up_its_context_before_its_handle_ends() {
     let table = Table::new(0);
-    let held = share(4);
-    let weak = held.clone();
+    let held = share();
+    let context = held.context();
+    let finished = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = finished.clone();
+    context.on_finish(move |_| seen.store(true, Relaxed));
     let (packed, ticket) = table.admit().ok().unwrap().insert(async {}, held, Location::caller(), || 0);
-    assert_eq!(weak.holders(), 2);
+    drop(context);
+    assert!(!finished.load(Relaxed), "the task holds it");
     turn(&table, noop);
-    assert_eq!(weak.holders(), 1);
+    assert!(finished.load(Relaxed), "the last holder went, so it finished");
     assert!(matches!(table.poll_join(packed, &ticket, Waker::noop()), Joined::Done(Ok(()))));
 }
 
