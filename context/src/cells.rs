@@ -41,7 +41,8 @@ impl Cell64 {
     }
 }
 
-/// One [`Usage`] in cells; times in nanoseconds.
+/// One [`Usage`] in cells; times in nanoseconds. Laid out as it stands: what every poll writes comes first.
+#[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     pub(crate) cpu: Cell64,

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Waker, ready};
 
 /// The number of a task: unique in the process, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ enum Inner<T> {
     Job(Arc<Job<T>>),
     /// It never started.
     Refused(Option<JoinError>),
+    /// The output of the task of this id was taken: there is nothing left to ask or to detach from.
+    Taken(u64),
 }
 
 impl<T> JoinHandle<T> {
@@ -71,7 +73,7 @@ impl<T> JoinHandle<T> {
         match &self.0 {
             Inner::Task(task, ticket) => abort(*task, ticket.id()),
             Inner::Job(job) => job.abort(),
-            Inner::Refused(_) => {}
+            Inner::Refused(_) | Inner::Taken(_) => {}
         }
     }
 
@@ -81,7 +83,7 @@ impl<T> JoinHandle<T> {
             Inner::Task(task, ticket) => at_home(*task, |core| core.tasks.is_finished(*task, ticket.id()))
                 .unwrap_or_else(|| !inbox::is_alive(task.runtime())),
             Inner::Job(job) => job.is_finished(),
-            Inner::Refused(_) => true,
+            Inner::Refused(_) | Inner::Taken(_) => true,
         }
     }
 
@@ -91,6 +93,7 @@ impl<T> JoinHandle<T> {
             Inner::Task(_, ticket) => ticket.id(),
             Inner::Job(job) => job.id,
             Inner::Refused(_) => 0,
+            Inner::Taken(id) => *id,
         })
     }
 }
@@ -100,26 +103,29 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Inner::Task(task, ticket) => poll_task(*task, ticket, cx.waker()),
+            Inner::Task(task, ticket) => {
+                let result = ready!(poll_task(*task, ticket, cx.waker()));
+                self.0 = Inner::Taken(ticket.id());
+                Poll::Ready(result)
+            }
             Inner::Job(job) => job.poll(cx.waker()),
             Inner::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(JoinError(Kind::Taken)))),
+            Inner::Taken(_) => Poll::Ready(Err(JoinError(Kind::Taken))),
         }
     }
 }
 
 fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
-    let joined = at_home(task, |core| {
-        if core.poll_proceed(waker).is_pending() {
-            return Joined::Pending;
-        }
-        core.tasks.poll_join(task, ticket, waker)
+    let here = at_home(task, |core| {
+        core.poll_leaf(waker, || match core.tasks.poll_join(task, ticket, waker) {
+            Joined::Pending => Poll::Pending,
+            Joined::Done(result) => Poll::Ready(result.map_err(JoinError::from)),
+            Joined::Gone => Poll::Ready(Err(JoinError(Kind::Taken))),
+        })
     });
-    Poll::Ready(match joined {
-        Some(Joined::Pending) => return Poll::Pending,
-        Some(Joined::Done(result)) => result.map_err(JoinError::from),
-        Some(Joined::Gone) => Err(JoinError(Kind::Taken)),
-        None if inbox::is_alive(task.runtime()) => Err(JoinError(Kind::WrongThread)),
-        None => Err(JoinError::SHUTDOWN),
+    here.unwrap_or_else(|| {
+        let alive = inbox::is_alive(task.runtime());
+        Poll::Ready(Err(if alive { JoinError(Kind::WrongThread) } else { JoinError::SHUTDOWN }))
     })
 }
 
@@ -141,7 +147,7 @@ impl<T> Drop for JoinHandle<T> {
         match &self.0 {
             Inner::Task(task, ticket) => forget(*task, ticket.id()),
             Inner::Job(job) => job.forget(),
-            Inner::Refused(_) => {}
+            Inner::Refused(_) | Inner::Taken(_) => {}
         }
     }
 }
@@ -321,5 +327,30 @@ impl<T> Job<T> {
         if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unread {
             self.report(&**payload.lock());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Waiting is free of budget: else the first 128 handles would use it up at every poll, and the task would spin.
+    #[test]
+    fn a_task_that_waits_for_many_does_not_spin() {
+        let rt = crate::Runtime::builder().paused(true).build().unwrap();
+        let polls = Cell::new(0);
+        rt.block_on(async {
+            let second = std::time::Duration::from_secs(1);
+            let sleeper = || crate::spawn(crate::time::sleep(second));
+            let mut handles: Vec<_> = (0..1000).map(|_| sleeper()).collect();
+            std::future::poll_fn(|cx| {
+                polls.set(polls.get() + 1);
+                handles.retain_mut(|handle| Pin::new(handle).poll(cx).is_pending());
+                if handles.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
+        assert!(polls.get() < 20, "{}", polls.get());
     }
 }

@@ -7,9 +7,10 @@ use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
 use crate::spawn;
 use crate::task::JoinFailure;
+use crate::time;
 use context::harness::{self, Share};
 use context::sentinel::Listening;
-use context::{Accounts, Clock, Context, Report, ReportKind};
+use context::{Accounts, Clock, Context, Hooks, Report, ReportKind};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -22,6 +23,7 @@ use std::time::Duration;
 #[must_use = "nothing is built before `build`"]
 pub struct Builder {
     config: Config,
+    hooks: Vec<Arc<dyn Hooks>>,
     on_report: Vec<Box<dyn Fn(&Report) + Send + Sync>>,
 }
 
@@ -73,6 +75,21 @@ impl Builder {
         self
     }
 
+    /// Reports polls that sleep for this long or longer in a blocking call
+    /// ([`ReportKind::BlockingCall`]); 1 ms by default, `None` for not at all. It costs nothing while no poll leaves the
+    /// CPU.
+    pub fn blocking_call(mut self, min: Option<Duration>) -> Self {
+        self.config.blocking_call = min;
+        self
+    }
+
+    /// Tells `hooks` of every context that becomes or ceases to be current on this runtime's thread, and of every one
+    /// that finishes.
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.hooks.push(Arc::new(hooks));
+        self
+    }
+
     /// Calls `listener` at every report of the sentinel while the runtime lives.
     pub fn on_report(mut self, listener: impl Fn(&Report) + Send + Sync + 'static) -> Self {
         self.on_report.push(Box::new(listener));
@@ -108,7 +125,7 @@ impl Builder {
         let handle = Handle {
             shared: Arc::new(Shared { name: core.config.name.clone(), remote: core.inbox.remote().clone() }),
         };
-        Ok(Runtime { core, handle, _listening: listening })
+        Ok(Runtime { core, handle, hooks: self.hooks, _listening: listening })
     }
 }
 
@@ -135,6 +152,7 @@ impl fmt::Debug for Builder {
 pub struct Runtime {
     core: Core,
     handle: Handle,
+    hooks: Vec<Arc<dyn Hooks>>,
     _listening: Vec<Listening>,
 }
 
@@ -150,7 +168,7 @@ impl Runtime {
 
     /// Settings to build a runtime with.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), on_report: Vec::new() }
+        Builder { config: Config::default(), hooks: Vec::new(), on_report: Vec::new() }
     }
 
     /// Reaches this runtime from any thread.
@@ -215,7 +233,11 @@ impl Runtime {
     fn within<R>(&self, f: impl FnOnce() -> R) -> R {
         let nested = current::with(|core| core.is_some());
         assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
-        let _loop = harness::enter_loop(self.core.config.clock, None);
+        let thread = harness::enter_loop(self.core.config.clock, Some(&TIMER));
+        if let Some(min) = self.core.config.blocking_call {
+            thread.report_blocking_calls(min);
+        }
+        let _observing: Vec<_> = self.hooks.iter().cloned().map(harness::observe).collect();
         current::set(&self.core, f)
     }
 
@@ -259,6 +281,21 @@ impl Drop for Runtime {
                 drop(message);
             }
         });
+    }
+}
+
+static TIMER: LoopTimer = LoopTimer;
+
+/// The runtime's timers, for deadlines of contexts.
+struct LoopTimer;
+
+impl harness::Timer for LoopTimer {
+    fn now(&self) -> std::time::Instant {
+        time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> harness::Alarm {
+        Box::pin(time::sleep_until(deadline.into()))
     }
 }
 

@@ -31,6 +31,12 @@ pub(crate) fn waker(handle: Packed) -> Waker {
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake_raw, wake_raw, drop_raw);
 
+/// The task that `waker` wakes, if it is one of ours: then waking runs no foreign code.
+#[inline]
+pub(crate) fn target(waker: &Waker) -> Option<Packed> {
+    ptr::eq(waker.vtable(), &VTABLE).then(|| handle(waker.data()))
+}
+
 fn raw(handle: Packed) -> RawWaker {
     RawWaker::new(ptr::without_provenance(handle.bits() as usize), &VTABLE)
 }

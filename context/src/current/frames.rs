@@ -54,11 +54,11 @@ impl Frame {
     #[inline]
     pub(crate) fn enter(share: Share, place: Place, kind: FrameKind) -> Self {
         SLOT.with(|slot| {
+            if kind == FrameKind::Poll {
+                slot.count_poll(&share);
+            }
             let before = Share::from_raw(slot.switch_to(share.into_raw()));
             let place = slot.place.replace(Some(place));
-            if kind == FrameKind::Poll {
-                slot.count_poll();
-            }
             Self { before, place, base: slot.base.replace(slot.guards.get()), kind }
         })
     }
@@ -90,12 +90,15 @@ impl Drop for Frame {
 }
 
 /// Counts the poll that ends, unless a context polled within it took its waiting: then without that.
-pub(super) struct CountPoll<'a>(pub(super) &'a Slot);
+pub(super) struct CountPoll<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) share: &'a Share,
+}
 
 impl Drop for CountPoll<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.count_poll();
+        self.slot.count_poll(self.share);
     }
 }
 

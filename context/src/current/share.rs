@@ -83,13 +83,13 @@ impl Share {
     /// The context's number, 0 for the sentinel.
     #[inline]
     pub fn id(&self) -> u64 {
-        self.node().map_or(0, |node| node.birth.id)
+        self.node().map_or(0, |node| node.id)
     }
 
     /// Whether the context or an ancestor has a CPU budget.
     #[inline]
     pub(crate) fn is_budgeted(&self) -> bool {
-        self.node().is_some_and(|node| node.birth.budgeted)
+        self.node().is_some_and(|node| node.budgeted)
     }
 
     #[inline]
@@ -99,8 +99,14 @@ impl Share {
         Some(unsafe { address.as_ref() })
     }
 
+    /// The node, if it was made on this thread and its cells may be written.
+    #[inline]
+    pub(super) fn own_node(&self) -> Option<&Node> {
+        if self.node.addr() & FOREIGN == 0 { self.node() } else { None }
+    }
+
     /// The handle that stands behind this share, not to be dropped.
-    fn target(&self) -> Option<ManuallyDrop<Context>> {
+    pub(super) fn target(&self) -> Option<ManuallyDrop<Context>> {
         let address = address_of(self.node)?;
         // SAFETY: this share is (part of) a counted handle, and `ManuallyDrop` leaves the count alone.
         Some(ManuallyDrop::new(unsafe { Context::from_counted(address) }))
@@ -109,10 +115,9 @@ impl Share {
 
 #[inline]
 pub(super) fn address_of(share: *const Node) -> Option<NonNull<Node>> {
-    if share == LOOP {
-        return None;
-    }
-    NonNull::new(share.map_addr(|addr| addr & !FOREIGN).cast_mut())
+    let address = share.map_addr(|addr| addr & !FOREIGN);
+    // One comparison for both that are no node.
+    if address.addr() <= LOOP.addr() { None } else { NonNull::new(address.cast_mut()) }
 }
 
 impl Clone for Share {

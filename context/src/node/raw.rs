@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::tree;
 use crate::cells::{Cell64, Cells};
 use crate::class::Class;
+use crate::node::hooks::Observer;
 use crate::value::Value;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -26,19 +27,23 @@ use std::time::Instant;
 
 /// One context's data.
 ///
-/// The first fields are the ones that a switch touches.
+/// The first cache line is what a switch and a poll touch, down to the first four of the local cells.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Node {
     /// The owner's ledger id while the context is open, 0 once it finished: one comparison tells the switch both
     /// that it may use plain additions and that the work is not late.
     pub(crate) gate: AtomicU64,
-    /// Written by the owner's thread only.
-    pub(crate) local: Cells,
+    /// Of `birth`, here again for the switch.
+    pub(crate) id: u64,
     /// Wall ticks when it was last switched out. Owner only.
     pub(crate) last_out: Cell64,
     /// Shares on the owner's thread. Owner only.
     pub(crate) shares: AtomicU32,
+    /// Of `birth`, here again for the poll.
+    pub(crate) budgeted: bool,
+    /// Written by the owner's thread only.
+    pub(crate) local: Cells,
     handles: AtomicUsize,
     /// What other threads add.
     pub(crate) shared: Cells,
@@ -78,6 +83,7 @@ pub(crate) struct Extras {
     pub(crate) values: Vec<Value>,
     pub(crate) fields: Vec<(&'static str, Box<str>)>,
     pub(crate) cpu_budget: Option<std::time::Duration>,
+    pub(crate) observers: Vec<Observer>,
 }
 
 impl std::fmt::Debug for Extras {
@@ -113,9 +119,11 @@ impl Context {
     pub(crate) fn new(birth: Birth) -> Self {
         let node = Box::new(Node {
             gate: AtomicU64::new(birth.owner),
-            local: Cells::new(),
+            id: birth.id,
             last_out: Cell64::new(),
             shares: AtomicU32::new(0),
+            budgeted: birth.budgeted,
+            local: Cells::new(),
             handles: AtomicUsize::new(1),
             shared: Cells::new(),
             folded: Cells::new(),
