@@ -19,6 +19,7 @@ mod registered;
 mod runtime;
 mod shield;
 mod shutdown;
+pub mod signal;
 mod spawn;
 mod sys;
 mod task;

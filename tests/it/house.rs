@@ -78,6 +78,7 @@ const RUNTIME: Crate = Crate {
         ("parking_lot", &["db", "error", "group", "inbox", "join", "pool", "signal", "sync", "testing"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
+        ("signal-hook", &["signal"]),
         ("slab", &["reactor"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
