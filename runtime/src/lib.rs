@@ -8,11 +8,14 @@ mod executor;
 mod handle;
 mod inbox;
 mod join;
+pub mod net;
 mod reactor;
+mod registered;
 mod runtime;
 mod spawn;
 mod sys;
 mod task;
+pub mod time;
 mod timers;
 mod waker;
 
