@@ -45,7 +45,7 @@ pub use class::{CLASS_LIMIT_DEFAULT, set_class_limit};
 pub use clock::{Clock, Rung};
 pub use current::Entered;
 pub use future::{Cancellable, DbTransaction, FutureExt, InContext, Run, WaitCancelled};
-pub use node::{Context, Id, panic_message};
+pub use node::{Context, Id, Name, panic_message};
 pub use report::{Report, ReportKind};
 pub use usage::{BlockingUsage, DbUsage, Usage};
 pub use value::{Inherit, Key};

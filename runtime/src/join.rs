@@ -8,7 +8,7 @@ use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::table::Joined;
 use context::harness;
-use context::{Context, ReportKind};
+use context::{Name, ReportKind};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
@@ -179,7 +179,8 @@ impl From<JoinFailure> for JoinError {
 /// Work whose result comes from another thread: the meeting place of the two.
 pub(crate) struct Job<T> {
     id: u64,
-    context: Context,
+    /// The name only: a handle that is kept does not pin a context.
+    context: Name,
     place: &'static Location<'static>,
     state: Mutex<JobState<T>>,
 }
@@ -194,6 +195,24 @@ struct JobState<T> {
     worker: Option<Waker>,
 }
 
+/// What is left to do when a job has its result.
+#[must_use]
+pub(crate) struct Settled<T> {
+    /// The handle is gone: nobody takes it.
+    pub(crate) unwanted: Option<Result<T, JoinError>>,
+    joiner: Option<Waker>,
+}
+
+impl<T> Settled<T> {
+    /// Wakes who awaits the job.
+    pub(crate) fn wake(self) {
+        drop(self.unwanted);
+        if let Some(waker) = self.joiner {
+            waker.wake();
+        }
+    }
+}
+
 enum Stage<T> {
     Working(Option<Waker>),
     Done(Result<T, JoinError>),
@@ -202,14 +221,10 @@ enum Stage<T> {
 
 impl<T> Job<T> {
     /// `context` and `place` are named if the job panics and nobody hears of it.
-    pub(crate) fn new(id: u64, context: Context, place: &'static Location<'static>) -> Arc<Self> {
+    pub(crate) fn new(id: u64, context: Name, place: &'static Location<'static>) -> Arc<Self> {
         let stage = Stage::Working(None);
         let state = JobState { stage, aborted: false, forgotten: false, worker: None };
         Arc::new(Self { id, context, place, state: Mutex::new(state) })
-    }
-
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
     }
 
     pub(crate) fn place(&self) -> &'static Location<'static> {
@@ -230,8 +245,13 @@ impl<T> Job<T> {
         if aborted { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The result is there. Wakes who awaits it; reports a panic that nobody will.
+    /// The result is there: keeps it and wakes who awaits it.
     pub(crate) fn complete(&self, result: Result<T, JoinError>) {
+        self.settle(result).wake();
+    }
+
+    /// Keeps the result, or reports a panic that nobody will hear of; what it leads to is up to the caller.
+    pub(crate) fn settle(&self, result: Result<T, JoinError>) -> Settled<T> {
         let mut state = self.state.lock();
         state.worker = None;
         let unwanted = state.forgotten;
@@ -247,9 +267,8 @@ impl<T> Job<T> {
         if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unwanted {
             self.report(&**payload.lock());
         }
-        if let Stage::Working(Some(waker)) = before {
-            waker.wake();
-        }
+        let joiner = if let Stage::Working(joiner) = before { joiner } else { None };
+        Settled { unwanted, joiner }
     }
 
     fn report(&self, payload: &(dyn std::any::Any + Send)) {

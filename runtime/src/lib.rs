@@ -1,14 +1,19 @@
 //! A single-threaded async runtime with built-in context tracking: every request is billed.
 
+mod blocking;
 mod clockwork;
 mod config;
 mod current;
 mod error;
 mod executor;
+mod group;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 mod inbox;
 mod join;
 pub mod net;
+mod pool;
 mod reactor;
 mod registered;
 mod runtime;
@@ -16,12 +21,15 @@ mod spawn;
 mod sys;
 mod task;
 pub mod time;
+pub mod testing;
 mod timers;
 mod waker;
 
+pub use blocking::spawn_blocking;
 pub use bursar_macros::{main, test};
-pub use context::Accounts;
+pub use context::{Accounts, Clock};
 pub use error::JoinError;
+pub use group::TaskGroup;
 pub use join::{JoinHandle, TaskId};
 pub use runtime::{Builder, Handle, Runtime, Straggler, accounts};
 pub use spawn::{YieldNow, background, spawn, spawn_in, yield_now};

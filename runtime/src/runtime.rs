@@ -121,7 +121,8 @@ impl fmt::Debug for Builder {
 /// A single-threaded runtime: the loop, its timers and I/O, and the books of everything that runs on it.
 ///
 /// It belongs to the thread that built it, and so do the tasks on it, which need not be `Send`. Dropping it drops every
-/// task, each in its own context.
+/// task, each in its own context; jobs of the blocking pool that were not begun are dropped, those that run are waited
+/// for. ([`Runtime::shutdown_timeout`] puts a limit to that.)
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -182,6 +183,9 @@ impl Runtime {
     /// Ends it: cancels the contexts of the tasks that are left with [`Reason::Shutdown`](context::Reason::Shutdown),
     /// lets them run for up to `patience`, then drops what is left, each task in its own context. Those are reported
     /// as [`ReportKind::Straggler`], and returned.
+    ///
+    /// Jobs of the blocking pool are waited for as well. Those that were not begun by then are dropped; one that runs
+    /// cannot be interrupted: it is reported, and its thread runs on with nobody waiting for it.
     pub fn shutdown_timeout(self, patience: Duration) -> Vec<Straggler> {
         self.within(|| {
             for context in self.core.tasks.contexts() {
@@ -191,9 +195,17 @@ impl Runtime {
             let end = self.core.time.now().saturating_add(patience);
             // So that the loop does not sleep past the end.
             self.core.timers.borrow_mut().insert(end, Waker::noop().clone());
-            executor::run_until(&self.core, || self.core.tasks.live() == 0 || self.core.time.now() >= end);
-            let stragglers = self.drop_tasks();
-            stragglers.iter().for_each(Straggler::report);
+            let is_idle = || self.core.tasks.live() == 0 && !self.core.has_work_elsewhere();
+            executor::run_until(&self.core, || is_idle() || self.core.time.now() >= end);
+            self.close_pool();
+            let mut stragglers = self.drop_tasks();
+            stragglers.iter().for_each(|straggler| straggler.report("dropped at shutdown"));
+            let left = Duration::from_nanos(end.saturating_sub(self.core.time.now()));
+            for job in self.core.pool.join(Some(left)) {
+                let straggler = Straggler { context: job.context.to_string(), place: job.place };
+                straggler.report("a blocking job, which runs on");
+                stragglers.push(straggler);
+            }
             stragglers
         })
     }
@@ -205,6 +217,12 @@ impl Runtime {
         assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
         let _loop = harness::enter_loop(self.core.config.clock);
         current::set(&self.core, f)
+    }
+
+    /// Refuses new jobs of the blocking pool, and drops those that were not begun, each in its own context.
+    fn close_pool(&self) {
+        self.core.pool.close();
+        drop(self.core.pool.drain());
     }
 
     /// Drops every task in its own context; what its destructors spawn is refused.
@@ -233,7 +251,9 @@ impl Drop for Runtime {
         // A runtime may be dropped inside another's task, or while its thread is being destroyed.
         let _loop = harness::enter_loop(self.core.config.clock);
         current::set(&self.core, || {
+            self.close_pool();
             self.drop_tasks();
+            self.core.pool.join(None);
             // Jobs sent from other threads that were not begun: their destructors complete them as aborted.
             while let Some(message) = self.core.inbox.take() {
                 drop(message);
@@ -251,7 +271,7 @@ impl Drop for Finished {
     }
 }
 
-/// A task that was still there when the shutdown's patience ended.
+/// A task, or a job of the blocking pool, that was still there when the shutdown's patience ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Straggler {
@@ -262,8 +282,8 @@ pub struct Straggler {
 }
 
 impl Straggler {
-    fn report(&self) {
-        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, "dropped at shutdown");
+    fn report(&self, fate: &str) {
+        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, fate);
     }
 }
 
@@ -300,8 +320,8 @@ impl Handle {
             let detail = "sent from a thread with no context";
             context::sentinel::report(ReportKind::SpawnedInSentinel, &context, place, detail);
         }
-        let job = Job::new(crate::task::raw::fresh_id(), context, place);
-        let sent = Undelivered { future: Some(future), job: job.clone() };
+        let job = Job::new(crate::task::raw::fresh_id(), context.name(), place);
+        let sent = Undelivered { future: Some(future), context, job: job.clone() };
         let _ = self.shared.remote.send(Message::Run(Box::new(move || sent.deliver())));
         JoinHandle::job(job)
     }
@@ -316,13 +336,14 @@ impl fmt::Debug for Handle {
 /// A future on its way to the runtime. If it never arrives its job ends all the same.
 struct Undelivered<F: Future> {
     future: Option<F>,
+    context: Context,
     job: Arc<Job<F::Output>>,
 }
 
 impl<F: Future + 'static> Undelivered<F> {
     fn deliver(mut self) {
         if let Some(future) = self.future.take() {
-            spawn::spawn_sent(future, self.job.clone());
+            spawn::spawn_sent(future, &self.context, self.job.clone());
         }
     }
 }
@@ -330,7 +351,7 @@ impl<F: Future + 'static> Undelivered<F> {
 impl<F: Future> Drop for Undelivered<F> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            self.job.context().scope(|| drop(future));
+            self.context.scope(|| drop(future));
             self.job.complete(Err(crate::error::JoinError::SHUTDOWN));
         }
     }

@@ -105,7 +105,7 @@ where
     spawn_as(process, share, place, Table::admit_ending)
 }
 
-fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
+pub(crate) fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
@@ -176,11 +176,11 @@ impl Future for YieldNow {
 
 /// The body of a task that was sent from another thread: runs `future` until it ends or the job is aborted, and leaves
 /// the result with the job.
-pub(crate) fn spawn_sent<F>(future: F, job: Arc<Job<F::Output>>)
+pub(crate) fn spawn_sent<F>(future: F, context: &Context, job: Arc<Job<F::Output>>)
 where
     F: Future + 'static,
 {
-    let (share, place) = (Share::of(job.context()), job.place());
+    let (share, place) = (Share::of(context), job.place());
     drop(spawn_at(Sent { future: Some(Box::pin(future)), job }, share, place));
 }
 

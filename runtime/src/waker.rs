@@ -82,9 +82,9 @@ fn wake_elsewhere(handle: Packed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::current::Core;
-    use crate::inbox::{Inbox, Seat};
-    use crate::task::table::{Joined, Table};
+    use crate::task::table::Joined;
     use crate::task::tests::{cancel, spawn, turn};
     use std::cell::{Cell, RefCell};
     use std::future::{pending, poll_fn};
@@ -97,25 +97,17 @@ mod tests {
     /// A runtime without a loop.
     struct Rig {
         core: Core,
-        inbox: Inbox,
-        _seat: Seat,
-        _poll: mio::Poll,
     }
 
     impl Rig {
         fn new() -> Rig {
-            let poll = mio::Poll::new().unwrap();
-            let inbox = Inbox::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-            let seat = Seat::take(inbox.remote()).unwrap();
-            let core =
-                Core { index: seat.index(), tasks: Table::new(seat.index()), remote: inbox.remote().clone() };
-            Rig { core, inbox, _seat: seat, _poll: poll }
+            Rig { core: Core::new(Config::default()).unwrap() }
         }
 
         fn turn(&self) {
             current::set(&self.core, || {
-                self.inbox.open();
-                while let Some(message) = self.inbox.take() {
+                self.core.inbox.open();
+                while let Some(message) = self.core.inbox.take() {
                     match message {
                         Message::Wake(handle, ticks) => {
                             self.core.tasks.queue().schedule(handle, || ticks);
@@ -162,7 +154,7 @@ mod tests {
             waker.wake_by_ref();
             other.wake();
         });
-        assert!(!rig.inbox.is_waiting());
+        assert!(!rig.core.inbox.is_waiting());
         assert_eq!(rig.core.tasks.queue().len(), 1);
         rig.turn();
         assert_eq!(polls.get(), 2);
@@ -184,7 +176,7 @@ mod tests {
                 if with_runtime { current::set(&Rig::new().core, act) } else { act() }
             });
             elsewhere.join().unwrap();
-            assert!(rig.inbox.is_waiting());
+            assert!(rig.core.inbox.is_waiting());
             let before = polls.get();
             rig.turn();
             assert_eq!(polls.get(), before + 1);
@@ -256,7 +248,7 @@ mod tests {
             waker_two.wake_by_ref();
             current::set(&two.core, || waker_one.wake_by_ref());
         });
-        let queued = [&one, &two].map(|rig| (rig.core.tasks.queue().len(), rig.inbox.is_waiting()));
+        let queued = [&one, &two].map(|rig| (rig.core.tasks.queue().len(), rig.core.inbox.is_waiting()));
         assert_eq!(queued, [(0, true), (0, true)], "each by its own inbox");
         one.turn();
         assert_eq!((polls_one.get(), polls_two.get()), (2, 1));
@@ -269,7 +261,7 @@ mod tests {
         let rig = Rig::new();
         let (waker, polls) = rig.counter();
         waker.wake();
-        assert!(rig.inbox.is_waiting() && !rig.inbox.fall_asleep());
+        assert!(rig.core.inbox.is_waiting() && !rig.core.inbox.fall_asleep());
         rig.turn();
         assert_eq!(polls.get(), 2);
     }

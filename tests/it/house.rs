@@ -63,10 +63,12 @@ const RUNTIME: Crate = Crate {
         &["config", "error", "handle"],
     ],
     homes: &[
+        ("axum", &["http"]),
         ("bursar-context", &["*"]),
         ("bursar-macros", &["lib"]),
+        ("bytes", &["http"]),
         ("crossbeam-channel", &["blocking", "db", "inbox"]),
-        ("futures-io", &["net"]),
+        ("futures-io", &["http/io", "net"]),
         ("http", &["http"]),
         ("http-body", &["http"]),
         ("http-body-util", &["http"]),

@@ -78,8 +78,8 @@ impl Context {
     }
 
     /// `class#id`, for logs.
-    pub fn name(&self) -> impl fmt::Display + use<> {
-        Name { class: self.class(), id: self.node().birth.id }
+    pub fn name(&self) -> Name {
+        self.node().name()
     }
 
     /// The context it is a part of.
@@ -236,9 +236,9 @@ impl Node {
     }
 }
 
-/// Class and number, as one value that outlives the context.
-#[derive(Clone, Copy)]
-pub(crate) struct Name {
+/// The name of a context, `class#id`: a value that outlives the context and does not hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
     class: &'static str,
     id: u64,
 }

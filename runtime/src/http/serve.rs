@@ -26,7 +26,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    const DEFAULT: Self = Self {
+    pub(super) const DEFAULT: Self = Self {
         connections: 4_096,
         head_timeout: Duration::from_secs(30),
         headers: 100,

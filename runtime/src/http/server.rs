@@ -16,6 +16,7 @@ use http::{Request, Response};
 use hyper::server::conn::http1;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -186,15 +187,11 @@ async fn drive<T, S, B>(
         connection.as_mut().poll(cx)
     })
     .await;
-    match result {
-        // What is unfinished now was left by the client. No word is needed.
-        Ok(()) => {}
-        Err(error) => {
-            peer.lose(Reason::Disconnected);
-            let why = classify(&error);
-            stats.add(why);
-            log::debug!(target: LOG_TARGET, "{peer}: closed: {}", Chain(&error));
-        }
+    // What is unfinished now was left by the client.
+    peer.lose(Reason::Disconnected);
+    if let Err(error) = result {
+        stats.add(classify(&error));
+        log::debug!(target: LOG_TARGET, "{peer}: closed: {}", Chain(&error));
     }
 }
 
@@ -224,11 +221,15 @@ fn classify(error: &hyper::Error) -> Count {
 /// An error with its causes.
 struct Chain<'a>(&'a dyn Error);
 
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        let causes = std::iter::successors(self.0.source(), |cause| cause.source());
-        causes.into_iter().try_for_each(|cause| write!(f, ": {cause}"))
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

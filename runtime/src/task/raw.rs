@@ -30,7 +30,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, offset_of};
+use std::mem::{self, ManuallyDrop, offset_of};
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -93,14 +93,8 @@ impl Pool {
         let id = self.mint();
         let vtable = const { &VTable::of::<F>() };
         let cell = self.memory(vtable.memory).cast::<Cellular<F>>();
-        let header = Header {
-            vtable,
-            id,
-            place,
-            share: Some(share),
-            stage: Cell::new(Stage::Future),
-            ends_context: false,
-        };
+        let header =
+            Header { vtable, id, place, share, stage: Cell::new(Stage::Future), ends_context: false };
         let contents = Union { future: ManuallyDrop::new(future) };
         // SAFETY: `memory` gave us this block alone, of this very layout.
         unsafe { cell.write(Cellular { header, contents }) };
@@ -193,13 +187,13 @@ impl Task {
     }
 
     /// The task's context and its contents, so that the contents can be polled or dropped on that account. The share is
-    /// `None` after [`Task::release`].
+    /// nobody's after [`Task::release`].
     #[inline]
-    pub(crate) fn split(&mut self) -> (Option<&Share>, Contents<'_>) {
+    pub(crate) fn split(&mut self) -> (&Share, Contents<'_>) {
         // SAFETY: the cell lives as long as the task. The reference covers the header, which `Contents` only reads (and
         // writes through the `Cell` in it); the share itself changes only through `&mut self`, which is borrowed.
         let header = unsafe { self.cell.as_ref() };
-        (header.share.as_ref(), Contents { cell: self.cell, task: PhantomData })
+        (&header.share, Contents { cell: self.cell, task: PhantomData })
     }
 
     #[inline]
@@ -209,9 +203,9 @@ impl Task {
 
     /// Gives up the context: a finished task pins none, however long its handle lives.
     #[inline]
-    pub(crate) fn release(&mut self) -> Option<Share> {
+    pub(crate) fn release(&mut self) -> Share {
         // SAFETY: the cell lives as long as the task; by `&mut self` there is no other reference to the header.
-        unsafe { self.cell.as_mut() }.share.take()
+        mem::replace(&mut unsafe { self.cell.as_mut() }.share, Share::nobody())
     }
 
     /// Moves the result out. `None` if there is none, or the ticket is another task's.
@@ -359,7 +353,7 @@ struct Header {
     vtable: &'static VTable,
     id: u64,
     place: &'static Location<'static>,
-    share: Option<Share>,
+    share: Share,
     stage: Cell<Stage>,
     /// The context was made for this task, and finishes when it ends.
     ends_context: bool,
@@ -556,7 +550,7 @@ mod tests {
             std::future::pending::<()>().await;
             std::hint::black_box(&wide);
         };
-        let (mut task, _) = pool.task(future, Share::of(1), Location::caller());
+        let (mut task, _) = pool.task(future, Share::nobody(), Location::caller());
         assert_eq!(contents_of(task.cell, task.header().vtable).addr().get() % 64, 0);
         assert!(task.contents().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
         pool.reclaim(task);

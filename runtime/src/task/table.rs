@@ -68,7 +68,7 @@ pub(crate) struct Polling<'a> {
 #[must_use]
 pub(crate) enum Finished<'a> {
     /// The result waits for the join handle: wake the joiner. The context was given up; dropping it may run hooks.
-    Awaited { joiner: Option<Waker>, share: Option<Share> },
+    Awaited { joiner: Option<Waker>, share: Share },
     /// Nobody will ask: [`Contents::discard`] the result on the task's account, then drop this, which frees the slot.
     Unwanted(Polling<'a>),
 }
@@ -175,9 +175,9 @@ impl Table {
     pub(crate) fn contexts(&self) -> Vec<context::Context> {
         let contexts = self.living().filter_map(|slot| {
             let mut task = slot.task.take()?;
-            let context = task.split().0.map(Share::context);
+            let context = task.split().0.context();
             slot.task.set(Some(task));
-            context
+            Some(context)
         });
         contexts.collect()
     }
@@ -405,9 +405,9 @@ impl<'a> Polling<'a> {
     /// The account, and what is to be polled or dropped on it.
     #[inline]
     pub(crate) fn split(&mut self) -> (&Share, Contents<'_>) {
-        match self.task.as_mut().map(Task::split) {
-            Some((Some(share), contents)) => (share, contents),
-            _ => unreachable!("a task that is out has its share until it is finished"),
+        match self.task.as_mut() {
+            Some(task) => task.split(),
+            None => unreachable!("a task that is out has its share until it is finished"),
         }
     }
 
@@ -457,7 +457,7 @@ impl<'a> Polling<'a> {
         debug_assert!(self.task.as_mut().is_none_or(|task| !task.contents().is_future()));
         match self.slot.word.get().finish() {
             Finish::Keep(word) => {
-                let share = self.task.as_mut().and_then(Task::release);
+                let share = self.task.as_mut().map_or_else(Share::nobody, Task::release);
                 self.slot.task.set(self.task.take());
                 self.slot.word.set(word);
                 Finished::Awaited { joiner: self.slot.joiner.take(), share }

@@ -16,19 +16,20 @@ use crate::task::raw::Ticket;
 use crate::task::state::Word;
 use crate::task::table::{Finished, Joined, Next, Polling, Refused, Table};
 use context::harness::Share;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What is left of a spawn: no type of ours ends its handle by itself.
 type Spawned = (Packed, Ticket<()>);
 
 /// A stand-in for the context of a task.
-pub(crate) fn share(id: u64) -> Share {
-    Share::of(id)
+pub(crate) fn share() -> Share {
+    Share::of(&context::Context::root("test"))
 }
 
 #[track_caller]
 pub(crate) fn spawn<F: Future + 'static>(table: &Table, future: F) -> (Packed, Ticket<F::Output>) {
     let admission = table.admit().expect("open");
-    admission.insert(future, share(1), Location::caller(), || 5)
+    admission.insert(future, share(), Location::caller(), || 5)
 }
 
 /// One turn of an executor in miniature: what was ready at the start, in order.
@@ -546,7 +547,7 @@ fn trap_14_17_shutdown_ends_although_destructors_spawn_and_wake() {
     assert_eq!(refused.get(), 10);
     turn(&table, noop);
     assert_eq!(table.queue().len(), 0);
-    others.borrow_mut().drain(..).for_each(|(packed, ticket)| table.detach(packed, ticket.id()));
+    others.borrow_mut().drain(..).for_each(|(packed, ticket)| drop(table.detach(packed, ticket.id())));
     assert_eq!(table.len(), 0);
 }
 
@@ -591,12 +592,16 @@ fn trap_08_a_ticket_of_another_table_fits_nothing() {
 #[test]
 fn a_finished_task_gives_up_its_context_before_its_handle_ends() {
     let table = Table::new(0);
-    let held = share(4);
-    let weak = held.clone();
+    let held = share();
+    let context = held.context();
+    let finished = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = finished.clone();
+    context.on_finish(move |_| seen.store(true, Relaxed));
     let (packed, ticket) = table.admit().ok().unwrap().insert(async {}, held, Location::caller(), || 0);
-    assert_eq!(weak.holders(), 2);
+    drop(context);
+    assert!(!finished.load(Relaxed), "the task holds it");
     turn(&table, noop);
-    assert_eq!(weak.holders(), 1);
+    assert!(finished.load(Relaxed), "the last holder went, so it finished");
     assert!(matches!(table.poll_join(packed, &ticket, Waker::noop()), Joined::Done(Ok(()))));
 }
 
