@@ -20,8 +20,8 @@ mod runtime;
 mod spawn;
 mod sys;
 mod task;
-pub mod time;
 pub mod testing;
+pub mod time;
 mod timers;
 mod waker;
 

@@ -47,11 +47,7 @@ macro_rules! impl_hyper {
         }
 
         impl Write for $stream {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
                 AsyncWrite::poll_write(self, cx, buf)
             }
 

@@ -61,13 +61,7 @@ impl Limits {
 /// gone or because the process is out of file descriptors, is counted; in the latter case accepting pauses.
 #[must_use = "nothing is served before it is awaited"]
 pub fn serve<L, S>(listener: L, service: S) -> Serve<L, S> {
-    Serve {
-        listener,
-        service,
-        limits: Limits::DEFAULT,
-        stats: Stats::default(),
-        signal: Box::pin(pending()),
-    }
+    Serve { listener, service, limits: Limits::DEFAULT, stats: Stats::default(), signal: Box::pin(pending()) }
 }
 
 /// A server; made by [`serve`].

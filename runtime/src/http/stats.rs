@@ -66,8 +66,18 @@ macro_rules! counters {
 }
 
 counters!(
-    accepted, open, full, accept_errors, requests, malformed, head_too_large, body_too_large, header_timeouts,
-    stalls, broken, cut
+    accepted,
+    open,
+    full,
+    accept_errors,
+    requests,
+    malformed,
+    head_too_large,
+    body_too_large,
+    header_timeouts,
+    stalls,
+    broken,
+    cut
 );
 
 impl Stats {
