@@ -46,7 +46,7 @@ impl Context {
 
     /// Ends its scope: runs the finish hooks with the final usage, cancels what is left below, and returns that usage.
     ///
-    /// Only the first call does that. Work that goes on in it is charged as late, and reported. The hooks run outside
+    /// Only the first call does that, or, if the context is held ([`hold`](Self::hold)), the end of the last hold. Work that goes on in it is charged as late, and reported. The hooks run outside
     /// this context: their CPU goes to the parent, or to `(runtime)`.
     pub fn finish(&self) -> Usage {
         current::settle();
@@ -58,6 +58,17 @@ impl Context {
             self.node().cancel_remains();
         }
         self.node().total(&[])
+    }
+
+    /// Keeps this context open: a [`finish`](Self::finish) takes effect when the last hold is dropped. That is how
+    /// shielded work outlives its request without being late. On a finished context it does nothing.
+    pub fn hold(&self) -> Hold {
+        Hold(self.node().control.hold().then(|| self.clone()))
+    }
+
+    /// A hold that is counted already.
+    pub(crate) fn take_over_hold(&self) -> Hold {
+        Hold((!self.is_finished()).then(|| self.clone()))
     }
 
     /// Calls `hook` with the total usage when this context finishes. On a finished one it is called at once.
@@ -73,6 +84,19 @@ impl Context {
     /// Adds to its counters what an executor or a driver measured itself. From any thread.
     pub fn charge(&self, usage: Usage) {
         self.node().shared.absorb(usage);
+    }
+}
+
+/// Keeps a context open while it lives; made by [`Context::hold`].
+#[derive(Debug)]
+#[must_use = "the context is held only while this lives"]
+pub struct Hold(Option<Context>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(context) = self.0.take().filter(|context| context.node().control.release()) {
+            context.finish();
+        }
     }
 }
 

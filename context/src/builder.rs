@@ -87,7 +87,7 @@ impl Builder<'_> {
 
     /// A deadline this long from now. Never later than the parent's.
     pub fn timeout(self, timeout: Duration) -> Self {
-        match Instant::now().checked_add(timeout) {
+        match current::now().checked_add(timeout) {
             Some(deadline) => self.deadline(deadline),
             None => self,
         }
@@ -131,7 +131,9 @@ fn make(
 ) -> Context {
     let Origin { ledger, owner, id, now, class } = current::origin(class, place);
     let inherited = parent.as_ref().and_then(Context::deadline);
+    let own_budget = extras.as_ref().is_some_and(|extras| extras.cpu_budget.is_some());
+    let budgeted = own_budget || parent.as_ref().is_some_and(|parent| parent.node().birth.budgeted);
     let deadline = [deadline, inherited].into_iter().flatten().min();
     class.opened.add_shared(1);
-    Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, extras })
+    Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, budgeted, extras })
 }

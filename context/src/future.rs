@@ -1,9 +1,9 @@
 //! Contexts around futures: polled and dropped inside.
 
-use crate::cancel::Cancelled;
 use crate::current::{Frame, FrameKind, Share};
 use crate::db::{self, Transaction};
 use crate::node::Context;
+use crate::wait::Cancellable;
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::panic::Location;
@@ -35,7 +35,7 @@ pub trait FutureExt: Future + Sized {
     /// Ends the wait with an error once the context that is current at the first poll is cancelled; the future is
     /// then dropped, in that context.
     fn cancellable(self) -> Cancellable<Self> {
-        Cancellable { inner: Some(self), wait: None }
+        Cancellable::new(self)
     }
 
     /// Counts the future as one transaction of the context that is current at its first poll; for asynchronous
@@ -55,11 +55,6 @@ impl Context {
     #[track_caller]
     pub fn run<F: Future>(&self, future: F) -> Run<F> {
         Run { inner: Some(future.in_context(self.clone())), context: self.clone() }
-    }
-
-    /// Completes when this context is cancelled.
-    pub fn cancelled(&self) -> WaitCancelled {
-        WaitCancelled { context: self.clone(), key: None }
     }
 }
 
@@ -93,7 +88,11 @@ impl<F: Future> Future for InContext<F> {
         let mut this = self.project();
         let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Poll);
         let inner = this.inner.as_mut().as_pin_mut().expect("`InContext` polled after completion");
-        let output = ready!(inner.poll(cx));
+        let polled = inner.poll(cx);
+        if this.context.node().birth.budgeted {
+            this.context.check_budget();
+        }
+        let output = ready!(polled);
         this.inner.set(None);
         Poll::Ready(output)
     }
@@ -144,63 +143,6 @@ impl<F: Future> Future for Run<F> {
         this.inner.set(None);
         this.context.finish();
         Poll::Ready(output)
-    }
-}
-
-/// The future of [`Context::cancelled`]. Never completes for the sentinel.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct WaitCancelled {
-    context: Context,
-    key: Option<usize>,
-}
-
-impl Future for WaitCancelled {
-    type Output = Cancelled;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Cancelled> {
-        let Self { context, key } = &mut *self;
-        match context.node().control.wait(key, cx.waker()) {
-            Ok(()) => Poll::Pending,
-            Err(cancelled) => Poll::Ready(cancelled),
-        }
-    }
-}
-
-impl Drop for WaitCancelled {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.context.node().control.stop_waiting(key);
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`FutureExt::cancellable`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Cancellable<F> {
-        #[pin]
-        inner: Option<F>,
-        wait: Option<WaitCancelled>,
-    }
-}
-
-impl<F: Future> Future for Cancellable<F> {
-    type Output = Result<F::Output, Cancelled>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let wait = this.wait.get_or_insert_with(|| Context::current().cancelled());
-        if let Poll::Ready(cancelled) = Pin::new(wait).poll(cx) {
-            this.inner.set(None);
-            return Poll::Ready(Err(cancelled));
-        }
-        let inner = this.inner.as_mut().as_pin_mut().expect("`Cancellable` polled after completion");
-        let output = ready!(inner.poll(cx));
-        this.inner.set(None);
-        *this.wait = None;
-        Poll::Ready(Ok(output))
     }
 }
 

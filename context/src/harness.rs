@@ -10,17 +10,18 @@
 //!
 //! let request = Context::root("GET /x");
 //! let share = Share::of(&request);
-//! let _loop = harness::enter_loop(Clock::Auto);
+//! let _loop = harness::enter_loop(Clock::Auto, None);
 //! harness::poll(&share, Location::caller(), 0, || assert_eq!(Context::current(), request));
 //! harness::idle();
 //! assert!(Context::current().is_sentinel());
 //! assert_eq!(request.own_usage().polls, 1);
 //! ```
 
-pub use crate::current::Share;
+pub use crate::current::{Alarm, Share, Timer};
 
 use crate::clock::{Clock, Rung};
 use crate::current::{self, Frame};
+use crate::node::Context;
 use std::marker::PhantomData;
 use std::panic::Location;
 
@@ -28,15 +29,24 @@ use std::panic::Location;
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {
     _frame: Frame,
+    timer_before: Option<&'static dyn Timer>,
     not_send: PhantomData<*const ()>,
 }
 
 /// Makes this thread an event loop, measured by `clock`, until the guard is dropped.
 ///
-/// Changing the clock of a thread that was measured already loses nothing: the books go on.
+/// Changing the clock of a thread that was measured already loses nothing: the books go on. `timer` is who wakes those
+/// that wait for a deadline; without one deadlines are noticed when somebody asks.
 #[track_caller]
-pub fn enter_loop(clock: Clock) -> LoopGuard {
-    LoopGuard { _frame: Frame::enter_loop(clock, Location::caller()), not_send: PhantomData }
+pub fn enter_loop(clock: Clock, timer: Option<&'static dyn Timer>) -> LoopGuard {
+    let frame = Frame::enter_loop(clock, Location::caller());
+    LoopGuard { _frame: frame, timer_before: current::set_timer(timer), not_send: PhantomData }
+}
+
+impl Drop for LoopGuard {
+    fn drop(&mut self) {
+        current::set_timer(self.timer_before);
+    }
 }
 
 /// Runs `f`, one poll of a task, in the context of `share`.
@@ -48,13 +58,23 @@ pub fn enter_loop(clock: Clock) -> LoopGuard {
 /// [`idle`] before running anything that is not a task's.
 #[inline]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
-    current::poll(share, place, woken, f)
+    let output = current::poll(share, place, woken, f);
+    if share.is_budgeted() {
+        share.context().check_budget();
+    }
+    output
 }
 
 /// Runs `f` on the account of `share` like [`poll`], but counts no poll: for the drop of a task, or its last wake.
 #[inline]
 pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce() -> R) -> R {
     current::visit(share, place, f)
+}
+
+/// Gives up a [`Hold`](crate::Hold) that was [forgotten](std::mem::forget): for a loop that holds a context open for a
+/// task, and lets go of it when it has left it.
+pub fn release(context: &Context) {
+    drop(context.take_over_hold());
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.

@@ -8,8 +8,8 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
-use crate::task::JoinFailure;
 use crate::task::table::{Finished, Next, Polling};
+use crate::task::{Ending, JoinFailure};
 use crate::waker::waker;
 use context::ReportKind;
 use context::harness::{self, Share};
@@ -125,8 +125,8 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     for polls in 1..=POLLS_MAX {
         match core.tasks.next() {
             None => break,
-            Some(Next::Poll(task)) => poll_task(core, task),
-            Some(Next::Drop(task)) => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) => poll_task(core, task),
             Some(Next::Bare { woken, .. }) => {
                 if root(woken) {
                     return true;
@@ -189,7 +189,7 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
 fn finish_task(mut task: Polling<'_>) {
     let place = task.place();
     let share = task.split().0.clone();
-    let ends_context = task.ends_context();
+    let ending = task.ending();
     match task.finish() {
         Finished::Awaited { joiner, share: own } => {
             // Wakers may be foreign code: on the account of the task that ends.
@@ -208,10 +208,21 @@ fn finish_task(mut task: Polling<'_>) {
             }
         }
     }
-    if ends_context {
-        // Outside of it, so that nothing of the way out is late.
-        harness::idle();
-        share.context().finish();
+    if ending != Ending::Stay {
+        end_context(&share.context(), ending);
+    }
+}
+
+/// Outside of the context, so that nothing of the way out is late.
+#[cold]
+fn end_context(context: &context::Context, ending: Ending) {
+    harness::idle();
+    match ending {
+        Ending::Stay => {}
+        Ending::Finish => {
+            context.finish();
+        }
+        Ending::Release => harness::release(context),
     }
 }
 

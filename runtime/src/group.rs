@@ -223,7 +223,7 @@ struct Member<T, E> {
 }
 
 impl<T, E> Member<T, E> {
-    async fn run<F: Future<Output = Result<T, E>>>(mut self, future: F) {
+    async fn run<F: Future<Output = Result<T, E>>>(self, future: F) {
         let mut future = pin!(Some(future));
         let result = poll_fn(|cx| self.poll(cx, future.as_mut())).await;
         // Gone before the group hears of it.

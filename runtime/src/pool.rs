@@ -277,7 +277,7 @@ impl<S: 'static> Shared<S> {
 
     /// The life of a thread. What it does for itself is charged to `(runtime)`.
     fn work(&self, id: u64) {
-        let _loop = harness::enter_loop(self.settings.clock);
+        let _loop = harness::enter_loop(self.settings.clock, None);
         let _membership = Membership { shared: self, id };
         let mut own = (self.make)();
         while let Some(work) = self.next(id) {
@@ -358,5 +358,149 @@ fn contained(what: &str, f: impl FnOnce()) {
         log::error!("bursar: {what} on a thread of a pool panicked: {}", panic_message(&*panic));
         // A payload whose destructor panics has had its say.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use context::Context;
+    use std::sync::mpsc;
+
+    fn settings(threads_max: usize, queue_max: usize, keep_alive: Option<Duration>) -> Settings {
+        Settings { name: "test".to_owned(), threads_max, queue_max, keep_alive, clock: Clock::Auto }
+    }
+
+    fn work<S>(f: impl FnOnce(&mut S) + Send + 'static) -> Work<S> {
+        let label = Label { context: Context::sentinel().name(), place: Location::caller() };
+        Work { label, run: Box::new(move |own, _| f(own)) }
+    }
+
+    fn accepts<S: 'static>(pool: &Pool<S>, f: impl FnOnce(&mut S) + Send + 'static) -> bool {
+        pool.submit(work(f)).is_ok()
+    }
+
+    /// Keeps a thread busy until the sender is used or dropped.
+    fn occupy<S: 'static>(pool: &Pool<S>) -> mpsc::Sender<()> {
+        let (begun, has_begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel();
+        assert!(accepts(pool, move |_| {
+            begun.send(()).unwrap();
+            let _ = ends.recv();
+        }));
+        has_begun.recv().unwrap();
+        end
+    }
+
+    fn end<S: 'static>(pool: &Pool<S>) {
+        pool.close();
+        assert!(pool.join(None).is_empty());
+    }
+
+    #[test]
+    fn threads_come_when_needed_and_the_queue_is_bounded() {
+        let pool = Pool::new(settings(2, 1, None), || ());
+        let threads = || pool.shared.state.lock().workers.len();
+        assert_eq!(threads(), 0);
+        let first = occupy(&pool);
+        assert_eq!(threads(), 1);
+        let second = occupy(&pool);
+        assert_eq!(threads(), 2);
+        assert!(accepts(&pool, |()| ()));
+        let refused = pool.submit(work(|()| ())).err().unwrap();
+        assert!(matches!(refused.why, Why::Full));
+        assert_eq!(threads(), 2);
+        drop((first, second));
+        end(&pool);
+        let refused = pool.submit(work(|()| ())).err().unwrap();
+        assert!(matches!(refused.why, Why::Closed));
+    }
+
+    #[test]
+    fn an_idle_thread_leaves_and_another_comes() {
+        let made = Arc::new(Mutex::new(0));
+        let counter = made.clone();
+        let pool = Pool::new(settings(1, 1, Some(Duration::ZERO)), move || *counter.lock() += 1);
+        for rounds in 1..=3 {
+            let (done, is_done) = mpsc::channel();
+            assert!(accepts(&pool, move |()| done.send(()).unwrap()));
+            is_done.recv().unwrap();
+            let mut state = pool.shared.state.lock();
+            while !state.workers.is_empty() {
+                pool.shared.somebody_left.wait(&mut state);
+            }
+            assert_eq!(*made.lock(), rounds);
+        }
+        end(&pool);
+    }
+
+    /// What each thread owns is made, used and dropped on it, before the pool has ended.
+    #[test]
+    fn a_threads_own_value_stays_on_it() {
+        struct Own(thread::ThreadId, mpsc::Sender<bool>);
+        impl Drop for Own {
+            fn drop(&mut self) {
+                self.1.send(self.0 == thread::current().id()).unwrap();
+            }
+        }
+        let (dropped, drops) = mpsc::channel();
+        let ended = dropped.clone();
+        let dropped = Mutex::new(dropped);
+        let pool =
+            Pool::new(settings(1, 0, None), move || Own(thread::current().id(), dropped.lock().clone()));
+        drop(occupy(&pool));
+        pool.at_end(move || ended.send(false).unwrap());
+        end(&pool);
+        assert_eq!(drops.try_iter().collect::<Vec<_>>(), [true, false], "dropped there, and then the end");
+        let (late, is_late) = mpsc::channel();
+        pool.at_end(move || late.send(()).unwrap());
+        is_late.try_recv().expect("the end has been: at once");
+    }
+
+    #[test]
+    fn a_closed_pool_does_what_waits_unless_it_is_drained() {
+        let pool = Pool::new(settings(1, 2, None), || ());
+        let busy = occupy(&pool);
+        let (done, is_done) = mpsc::channel();
+        let drained = done.clone();
+        assert!(accepts(&pool, move |()| done.send("first").unwrap()));
+        assert!(accepts(&pool, move |()| drained.send("second").unwrap()));
+        let second = pool.shared.state.lock().queue.pop_back();
+        pool.close();
+        drop(busy);
+        assert!(pool.join(None).is_empty());
+        drop(second);
+        assert_eq!(is_done.iter().collect::<Vec<_>>(), ["first"]);
+    }
+
+    #[test]
+    fn a_pool_joined_on_its_own_thread_waits_for_nobody() {
+        let pool = Arc::new(Pool::new(settings(1, 1, None), || ()));
+        let (done, is_done) = mpsc::channel();
+        let own = pool.clone();
+        assert!(accepts(&pool, move |()| {
+            own.close();
+            done.send(own.join(None).len()).unwrap();
+        }));
+        assert_eq!(is_done.recv().unwrap(), 1, "itself");
+    }
+
+    #[test]
+    fn who_runs_on_after_the_patience_is_named_and_left_alone() {
+        let pool = Pool::new(settings(1, 1, None), || ());
+        let busy = occupy(&pool);
+        pool.close();
+        assert_eq!(pool.join(Some(Duration::ZERO)).len(), 1);
+        pool.join(None);
+        drop(busy);
+    }
+
+    #[test]
+    fn a_panic_does_not_end_the_thread() {
+        let pool = Pool::new(settings(1, 1, None), || ());
+        assert!(accepts(&pool, |()| panic!("this panic belongs to the test")));
+        drop(occupy(&pool));
+        assert_eq!(pool.shared.state.lock().next_worker, 1);
+        end(&pool);
     }
 }

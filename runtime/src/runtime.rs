@@ -215,7 +215,7 @@ impl Runtime {
     fn within<R>(&self, f: impl FnOnce() -> R) -> R {
         let nested = current::with(|core| core.is_some());
         assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
-        let _loop = harness::enter_loop(self.core.config.clock);
+        let _loop = harness::enter_loop(self.core.config.clock, None);
         current::set(&self.core, f)
     }
 
@@ -249,7 +249,7 @@ impl fmt::Debug for Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         // A runtime may be dropped inside another's task, or while its thread is being destroyed.
-        let _loop = harness::enter_loop(self.core.config.clock);
+        let _loop = harness::enter_loop(self.core.config.clock, None);
         current::set(&self.core, || {
             self.close_pool();
             self.drop_tasks();

@@ -102,5 +102,5 @@ fn is_ours(own: ThreadId, name: &str) -> bool {
     here.id() == own
         || here
             .name()
-            .is_some_and(|thread| thread.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+            .is_some_and(|thread| thread.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
 }

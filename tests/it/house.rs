@@ -28,19 +28,20 @@ const CONTEXT: Crate = Crate {
     floors: &[
         &["lib"],
         &["bridges"],
-        &["future", "scope"],
-        &["harness"],
+        &["future", "harness"],
+        &["account", "builder", "db", "wait"],
         &["current"],
-        &["context", "registry", "cancel", "value", "sentinel", "db"],
-        &["clock"],
-        &["usage", "class", "report"],
+        &["node"],
+        &["cancel", "class", "journal", "value"],
+        &["cells", "clock"],
+        &["usage", "report"],
     ],
     homes: &[
         ("libc", &["clock"]),
         ("log", &["*"]),
-        ("parking_lot", &["cancel", "class", "clock", "context", "registry", "sentinel"]),
+        ("parking_lot", &["class", "clock", "journal", "node"]),
         ("pin-project-lite", &["*"]),
-        ("slab", &["registry"]),
+        ("slab", &["cancel", "node"]),
     ],
 };
 
@@ -58,7 +59,7 @@ const RUNTIME: Crate = Crate {
         &["executor", "registered"],
         &["waker"],
         &["current"],
-        &["inbox", "queue", "reactor", "task", "timers"],
+        &["clockwork", "inbox", "pool", "reactor", "task", "timers"],
         &["sys"],
         &["config", "error", "handle"],
     ],
@@ -67,7 +68,7 @@ const RUNTIME: Crate = Crate {
         ("bursar-context", &["*"]),
         ("bursar-macros", &["lib"]),
         ("bytes", &["http"]),
-        ("crossbeam-channel", &["blocking", "db", "inbox"]),
+        ("crossbeam-channel", &["db", "inbox", "pool"]),
         ("futures-io", &["http/io", "net"]),
         ("http", &["http"]),
         ("http-body", &["http"]),
@@ -76,10 +77,11 @@ const RUNTIME: Crate = Crate {
         ("libc", &["sys"]),
         ("log", &["*"]),
         ("mio", &["inbox", "net", "reactor", "registered", "signal", "sys"]),
-        ("parking_lot", &["blocking", "db", "inbox", "join", "runtime", "signal", "waker"]),
+        ("parking_lot", &["db", "error", "group", "inbox", "join", "pool", "signal", "sync", "testing"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
-        ("slab", &["reactor", "task/table", "timers"]),
+        ("signal-hook", &["signal"]),
+        ("slab", &["reactor"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
         ("tower-service", &["http"]),
@@ -96,12 +98,15 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 6] = [
+const FENCES: [&str; 9] = [
     "context/src/clock",
     "context/src/current",
+    "context/src/node",
     "runtime/src/current",
+    "runtime/src/http/io",
     "runtime/src/sys",
     "runtime/src/task/raw",
+    "runtime/src/task/slots",
     "runtime/src/waker",
 ];
 

@@ -8,9 +8,9 @@
 use super::share::{LOOP, Share};
 use super::{CLEANUP, Place, SLOT, Slot};
 use crate::clock::Clock;
+use crate::journal as sentinel;
 use crate::node::{Context, Name};
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use std::marker::PhantomData;
 
 /// One guard that is alive.

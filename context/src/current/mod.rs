@@ -14,20 +14,25 @@ pub use share::Share;
 
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, Stamp, ThreadClock};
+use crate::journal as sentinel;
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node};
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use share::{LOOP, NOBODY};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 type Place = &'static Location<'static>;
 
 thread_local! {
     /// Const-initialised and without destructor: one plain load, and alive while other thread-locals are destroyed.
     static SLOT: Slot = const { Slot::new() };
+    /// The timer of the event loop that runs on this thread.
+    static TIMER: Cell<Option<&'static dyn Timer>> = const { Cell::new(None) };
     /// What needs a destructor: closes the thread's ledger.
     static CLEANUP: Cleanup = const { Cleanup { guards: RefCell::new(Vec::new()) } };
 }
@@ -184,6 +189,32 @@ pub(crate) fn origin(class: &str, place: Place) -> Origin {
         let class = slot.class(class, place);
         Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class }
     })
+}
+
+/// The timer of an event loop, for deadlines.
+pub trait Timer: Sync {
+    /// What time it is for the loop's timers: paused time stands still.
+    fn now(&self) -> Instant;
+
+    /// Completes at `deadline`.
+    fn sleep_until(&self, deadline: Instant) -> Alarm;
+}
+
+/// A future that completes when it is time.
+pub type Alarm = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(crate) fn set_timer(timer: Option<&'static dyn Timer>) -> Option<&'static dyn Timer> {
+    TIMER.replace(timer)
+}
+
+/// The time, as the loop on this thread has it.
+pub(crate) fn now() -> Instant {
+    TIMER.get().map_or_else(Instant::now, Timer::now)
+}
+
+/// Something that wakes at `deadline`, if the loop on this thread has timers.
+pub(crate) fn alarm(deadline: Instant) -> Option<Alarm> {
+    TIMER.get().map(|timer| timer.sleep_until(deadline))
 }
 
 /// Wall ticks of this thread's clock.

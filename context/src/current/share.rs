@@ -86,6 +86,12 @@ impl Share {
         self.node().map_or(0, |node| node.birth.id)
     }
 
+    /// Whether the context or an ancestor has a CPU budget.
+    #[inline]
+    pub(crate) fn is_budgeted(&self) -> bool {
+        self.node().is_some_and(|node| node.birth.budgeted)
+    }
+
     #[inline]
     pub(super) fn node(&self) -> Option<&Node> {
         let address = address_of(self.node)?;

@@ -7,10 +7,10 @@
 use super::Slot;
 use super::share::{LOOP, NOBODY, Share, address_of};
 use crate::clock::{self, Rung, Stamp};
+use crate::journal as sentinel;
 use crate::node::Node;
 use crate::node::ledger::Ledger;
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

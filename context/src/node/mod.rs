@@ -11,8 +11,8 @@ pub(crate) use raw::{Birth, Extras, Node};
 
 use crate::cancel::{Cancelled, Reason};
 use crate::class;
+use crate::journal as sentinel;
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use crate::usage::Usage;
 use crate::value::Key;
 use ledger::{Ledger, RunningSlice};
@@ -52,6 +52,7 @@ static SENTINEL: LazyLock<Context> = LazyLock::new(|| {
         opened: 0,
         place: Location::caller(),
         deadline: None,
+        budgeted: false,
         extras: None,
     })
 });
@@ -127,15 +128,6 @@ impl Context {
         self.node().control.cancelled().map(|cancelled| cancelled.reason)
     }
 
-    /// For synchronous code: fails once the context is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// [`Cancelled`], with the reason and the line that cancelled.
-    pub fn check(&self) -> Result<(), Cancelled> {
-        self.node().control.cancelled().map_or(Ok(()), Err)
-    }
-
     /// Cancels this context and everything below it. The first reason wins; returns whether this was the first here.
     ///
     /// Nothing is interrupted: work notices where it asks ([`check`](Self::check), [`cancelled`](Self::cancelled),
@@ -145,7 +137,7 @@ impl Context {
         self.cancel_at(Cancelled { reason, place: Location::caller() })
     }
 
-    fn cancel_at(&self, cancelled: Cancelled) -> bool {
+    pub(crate) fn cancel_at(&self, cancelled: Cancelled) -> bool {
         if self.is_sentinel() {
             return false;
         }

@@ -67,6 +67,8 @@ pub(crate) struct Birth {
     pub(crate) opened: u64,
     pub(crate) place: &'static Location<'static>,
     pub(crate) deadline: Option<Instant>,
+    /// It or an ancestor has a CPU budget.
+    pub(crate) budgeted: bool,
     pub(crate) extras: Option<Box<Extras>>,
 }
 

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 const MILLI: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn one_thread(queue: usize) -> Runtime {
     Runtime::builder().blocking_threads(1).blocking_queue(queue).build().unwrap()
@@ -59,7 +60,7 @@ fn reported(kind: ReportKind, context: &str) -> Option<Report> {
 fn p10_a_job_runs_in_the_callers_context_and_its_cpu_is_charged_there() {
     let request = Context::root("p10 charge");
     let rt = Runtime::new().unwrap();
-    let job = spawn_all(&rt, &request, || (Context::current(), thread::current().id(), burn(2 * MILLI)));
+    let job = bill(&rt, &request, || (Context::current(), thread::current().id(), burn(2 * MILLI)));
     let (context, thread, burnt) = job;
     assert_eq!(context, request);
     assert_ne!(thread, thread::current().id());
@@ -70,11 +71,7 @@ fn p10_a_job_runs_in_the_callers_context_and_its_cpu_is_charged_there() {
 }
 
 /// Runs one job in `context`, and awaits it there.
-fn spawn_all<R: Send + 'static>(
-    rt: &Runtime,
-    context: &Context,
-    f: impl FnOnce() -> R + Send + 'static,
-) -> R {
+fn bill<R: Send + 'static>(rt: &Runtime, context: &Context, f: impl FnOnce() -> R + Send + 'static) -> R {
     rt.block_on(async { spawn_blocking(f).await.unwrap() }.in_context(context.clone()))
 }
 
@@ -82,14 +79,15 @@ fn spawn_all<R: Send + 'static>(
 fn p10_the_threads_of_the_pool_keep_books_that_add_up() {
     let rt = one_thread(0);
     let request = Context::root("p10 books");
-    spawn_all(&rt, &request, || burn(MILLI));
-    let books = spawn_all(&rt, &request, accounts);
+    bill(&rt, &request, || burn(MILLI));
+    let books = bill(&rt, &request, accounts);
     let parts = books.contexts + books.late + books.sentinel + books.runtime;
     let missing =
         books.thread_cpu.as_nanos() as i128 - parts.as_nanos() as i128 - i128::from(books.correction);
     // The contexts of others are not in this thread's own nodes, and yet in its books.
     assert_eq!(missing, 0, "{books:?}");
-    assert_eq!(books.sentinel, Duration::ZERO);
+    // Not nothing: the thread's books open a moment before its loop account is in place.
+    assert!(books.sentinel < MILLI / 4, "{books:?}");
     assert!(books.contexts >= MILLI && books.runtime > Duration::ZERO, "{books:?}");
 }
 
@@ -130,7 +128,7 @@ fn p10_the_charge_lands_though_the_handle_was_dropped() {
         });
         drop((job, running, end));
     });
-    drop(rt);
+    assert!(rt.shutdown_timeout(PATIENCE).is_empty());
     let usage = request.usage();
     assert!(usage.cpu >= MILLI && usage.blocking.jobs == 2, "{usage}");
     assert_eq!(*drops.lock(), [request.to_string()], "and the output is dropped in the context");
@@ -176,7 +174,7 @@ fn p17_a_panic_that_nobody_awaits_is_reported() {
     let rt = Runtime::new().unwrap();
     let line = line!() + 1;
     rt.block_on(async { drop(request.scope(|| spawn_blocking(|| panic!("unheard")))) });
-    drop(rt);
+    assert!(rt.shutdown_timeout(PATIENCE).is_empty());
     let report = reported(ReportKind::UnhandledPanic, &request.to_string()).unwrap();
     assert_eq!((report.place.line(), report.detail.as_str()), (line, "unheard"));
 }
@@ -282,7 +280,7 @@ fn p20_shutdown_with_patience_lets_queued_jobs_run() {
             drop(spawn_blocking(move || *ran.lock() += 1));
         }
     });
-    assert!(rt.shutdown_timeout(Duration::from_secs(60)).is_empty());
+    assert!(rt.shutdown_timeout(PATIENCE).is_empty());
     assert_eq!(*ran.lock(), 3);
 }
 
@@ -320,8 +318,8 @@ fn p5_a_guard_that_a_job_leaks_does_not_reach_the_next_job() {
     let rt = one_thread(0);
     let (request, other) = (Context::root("p5 job"), Context::root("p5 leaked"));
     let leaked = other.clone();
-    spawn_all(&rt, &request, move || std::mem::forget(leaked.enter()));
-    assert_eq!(spawn_all(&rt, &request, Context::current), request);
+    bill(&rt, &request, move || std::mem::forget(leaked.enter()));
+    assert_eq!(bill(&rt, &request, Context::current), request);
     assert!(reported(ReportKind::GuardAcrossAwait, &other.to_string()).is_some());
 }
 

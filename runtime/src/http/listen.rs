@@ -1,7 +1,7 @@
 //! Where connections come from.
 
 use super::peer::Peer;
-use crate::net::TcpListener;
+use crate::net::{TcpListener, TcpStream};
 use hyper::rt::{Read, Write};
 use std::future::Future;
 use std::io;
@@ -17,7 +17,7 @@ pub trait Listener {
 }
 
 impl Listener for TcpListener {
-    type Stream = crate::net::TcpStream;
+    type Stream = TcpStream;
 
     async fn accept(&mut self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, addr) = Self::accept(self).await?;

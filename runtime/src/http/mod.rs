@@ -43,6 +43,8 @@ mod io;
 mod layer;
 mod line;
 mod listen;
+#[cfg(unix)]
+mod listen_unix;
 #[cfg(feature = "axum")]
 mod matched;
 mod peer;

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::panic::Location;
 
 use super::addrs::sealed::Target;
 use super::addrs::{Addrs, ToSocketAddrs};
-use crate::blocking::spawn_blocking;
+use crate::blocking;
 
 /// The addresses of a host. What is an address already needs no look-up; a name is looked up on the blocking pool, on the
 /// account of the caller.
@@ -31,7 +32,8 @@ pub(super) async fn resolve(target: io::Result<Target>) -> io::Result<Addrs> {
     match target? {
         Target::Known(addrs) => Ok(addrs),
         Target::Name(host, port) => {
-            let addrs = spawn_blocking(move || (host.as_str(), port).to_socket_addrs()).await??;
+            let look_up = move || (host.as_str(), port).to_socket_addrs();
+            let addrs = blocking::run(Location::caller(), look_up).await??;
             Ok(Addrs::Many(addrs))
         }
     }

@@ -3,10 +3,13 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(unix)]
+mod unix;
+
 use crate::net::TcpStream;
-use futures_io::{AsyncRead, AsyncWrite};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use std::io::{self, IoSlice};
+use futures_io::AsyncRead;
+use hyper::rt::ReadBufCursor;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -36,17 +39,24 @@ fn poll_fill<T: FillsOnly>(
 
 macro_rules! impl_hyper {
     ($stream:ty) => {
-        impl Read for $stream {
+        const _: () = {
+            use futures_io::AsyncWrite;
+            use hyper::rt::ReadBufCursor;
+            use std::io::{self, IoSlice};
+            use std::pin::Pin;
+            use std::task::{Context, Poll};
+
+        impl hyper::rt::Read for $stream {
             fn poll_read(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
                 buf: ReadBufCursor<'_>,
             ) -> Poll<io::Result<()>> {
-                poll_fill(self.get_mut(), cx, buf)
+                $crate::http::io::poll_fill(self.get_mut(), cx, buf)
             }
         }
 
-        impl Write for $stream {
+        impl hyper::rt::Write for $stream {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
                 AsyncWrite::poll_write(self, cx, buf)
             }
@@ -71,7 +81,10 @@ macro_rules! impl_hyper {
                 AsyncWrite::poll_close(self, cx)
             }
         }
+        };
     };
 }
+
+use impl_hyper;
 
 impl_hyper!(TcpStream);
