@@ -51,8 +51,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let files = Files::below(&options.index)
         .map_err(|error| format!("cannot read the directory {}: {error}", options.index.display()))?;
     let database = options.database();
-    let pool = search::open(&database)
-        .await
+    let pool = search::Pool::open(&database)
         .map_err(|error| format!("cannot open the database {}: {error}", database.display()))?;
     let listener = TcpListener::bind(options.listen.as_str())
         .await
@@ -61,6 +60,8 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
+    // Before the first search.
+    search::prepare(&pool).await?;
     let progress = Arc::new(Progress::default());
     let indexing =
         runtime::background("index", index::run(files.clone(), pool.clone(), progress.clone()));
