@@ -2,8 +2,10 @@
 //! pass waits for nothing else, so the clock jumps there.
 
 mod abuse;
+mod listeners;
 mod requests;
 mod shutdown;
+mod sweep;
 
 use axum::Router;
 use context::Context;
