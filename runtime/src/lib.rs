@@ -4,6 +4,7 @@ mod blocking;
 mod clockwork;
 mod config;
 mod current;
+pub mod db;
 mod error;
 mod executor;
 pub mod fs;
