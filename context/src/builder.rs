@@ -1,9 +1,11 @@
 //! Making contexts.
 
 use crate::current::{self, Origin};
+use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::{Birth, Context, Extras};
 use crate::value::{Key, Value};
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Makes a context with more than a class; see [`Context::builder`].
@@ -105,6 +107,13 @@ impl Builder<'_> {
         self
     }
 
+    /// Tells `hooks` of this context's life, on whatever thread; not of its parts.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        hooks::announce();
+        self.extras().observers.push(Observer(hooks));
+        self
+    }
+
     /// Makes it.
     #[track_caller]
     pub fn build(self) -> Context {
@@ -134,6 +143,5 @@ fn make(
     let own_budget = extras.as_ref().is_some_and(|extras| extras.cpu_budget.is_some());
     let budgeted = own_budget || parent.as_ref().is_some_and(|parent| parent.node().birth.budgeted);
     let deadline = [deadline, inherited].into_iter().flatten().min();
-    class.opened.add_shared(1);
     Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, budgeted, extras })
 }

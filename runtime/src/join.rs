@@ -15,7 +15,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Waker, ready};
 
 /// The number of a task: unique in the process, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ enum Inner<T> {
     Job(Arc<Job<T>>),
     /// It never started.
     Refused(Option<JoinError>),
+    /// The output of the task of this id was taken: there is nothing left to ask or to detach from.
+    Taken(u64),
 }
 
 impl<T> JoinHandle<T> {
@@ -71,7 +73,7 @@ impl<T> JoinHandle<T> {
         match &self.0 {
             Inner::Task(task, ticket) => abort(*task, ticket.id()),
             Inner::Job(job) => job.abort(),
-            Inner::Refused(_) => {}
+            Inner::Refused(_) | Inner::Taken(_) => {}
         }
     }
 
@@ -81,7 +83,7 @@ impl<T> JoinHandle<T> {
             Inner::Task(task, ticket) => at_home(*task, |core| core.tasks.is_finished(*task, ticket.id()))
                 .unwrap_or_else(|| !inbox::is_alive(task.runtime())),
             Inner::Job(job) => job.is_finished(),
-            Inner::Refused(_) => true,
+            Inner::Refused(_) | Inner::Taken(_) => true,
         }
     }
 
@@ -91,6 +93,7 @@ impl<T> JoinHandle<T> {
             Inner::Task(_, ticket) => ticket.id(),
             Inner::Job(job) => job.id,
             Inner::Refused(_) => 0,
+            Inner::Taken(id) => *id,
         })
     }
 }
@@ -100,9 +103,14 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Inner::Task(task, ticket) => poll_task(*task, ticket, cx.waker()),
+            Inner::Task(task, ticket) => {
+                let result = ready!(poll_task(*task, ticket, cx.waker()));
+                self.0 = Inner::Taken(ticket.id());
+                Poll::Ready(result)
+            }
             Inner::Job(job) => job.poll(cx.waker()),
             Inner::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(JoinError(Kind::Taken)))),
+            Inner::Taken(_) => Poll::Ready(Err(JoinError(Kind::Taken))),
         }
     }
 }
@@ -141,7 +149,7 @@ impl<T> Drop for JoinHandle<T> {
         match &self.0 {
             Inner::Task(task, ticket) => forget(*task, ticket.id()),
             Inner::Job(job) => job.forget(),
-            Inner::Refused(_) => {}
+            Inner::Refused(_) | Inner::Taken(_) => {}
         }
     }
 }

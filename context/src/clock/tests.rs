@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::thread_time::{nap, thread_cpu_ns};
+use super::wall::{ticks_to_ns, wall_ticks};
 use super::*;
 
 const EVERY: [Clock; 4] = [Clock::Auto, Clock::Rseq, Clock::PerfPage, Clock::ThreadTime];
