@@ -83,7 +83,9 @@ impl Server {
 
 /// Notes in which context it is dropped, and what that context was told by then.
 #[derive(Clone, Default)]
-struct Drops(Arc<Mutex<Vec<(&'static str, Option<Reason>)>>>);
+struct Drops(Arc<Mutex<Vec<Dropped>>>);
+
+type Dropped = (&'static str, Option<Reason>);
 
 impl Drops {
     fn watch(&self) -> Watched {
@@ -91,7 +93,7 @@ impl Drops {
     }
 
     #[track_caller]
-    fn assert(&self, expected: &[(&'static str, Option<Reason>)]) {
+    fn assert(&self, expected: &[Dropped]) {
         assert_eq!(*self.0.lock().unwrap(), expected);
     }
 }
