@@ -187,10 +187,11 @@ async fn x1_x4_a_client_that_goes_away_cancels_its_request() {
     assert_eq!(server.stats.read().open, 0);
 }
 
-/// X2: work that a handler spawned in a context of its own outlives the client.
+/// X2: what a handler shields runs to its end when the client goes away, in the request's context, which waits for it; the
+/// line does not.
 #[runtime::test(paused)]
-async fn x2_work_that_must_not_be_cancelled_is_spawned() {
-    let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+async fn x2_shielded_work_outlives_the_client() {
+    let done: Arc<Mutex<Vec<(&'static str, bool)>>> = Arc::default();
     let kept = done.clone();
     let app = Router::new().route(
         "/store",
@@ -198,10 +199,10 @@ async fn x2_work_that_must_not_be_cancelled_is_spawned() {
             let kept = kept.clone();
             let work = async move {
                 sleep(Duration::from_secs(1)).await;
-                kept.lock().unwrap().push(Context::current().class());
-                Ok::<_, Infallible>(())
+                let context = Context::current();
+                kept.lock().unwrap().push((context.class(), context.is_finished()));
             };
-            drop(runtime::background("store", work).await);
+            drop(runtime::shield(work).await);
         }),
     );
     let server = Server::start(app).await;
@@ -209,9 +210,12 @@ async fn x2_work_that_must_not_be_cancelled_is_spawned() {
     client.send(&get("/store")).await;
     server.settle().await;
     drop(client);
+    server.settle().await;
+    let line = server.line();
+    assert_eq!((line.outcome, line.context.is_finished()), (Outcome::ClientGone, false));
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(server.line().outcome, Outcome::ClientGone);
-    assert_eq!(*done.lock().unwrap(), ["store"]);
+    assert_eq!(*done.lock().unwrap(), [("GET /store", false)]);
+    assert!(line.context.is_finished());
 }
 
 #[runtime::test(paused)]
