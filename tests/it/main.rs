@@ -14,3 +14,5 @@ mod random;
 mod trace;
 mod traps;
 mod watch;
+mod http;
+mod service;
