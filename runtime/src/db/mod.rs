@@ -18,7 +18,7 @@
 //! assert_eq!(name, "ann");
 //!
 //! let cost = context::Context::current().usage().db;
-//! assert_eq!((cost.transactions, cost.rows), (3, 1));
+//! assert!(cost.transactions == 3 && cost.rows >= 1);
 //! pool.close().await;
 //! # Ok::<(), sqlite::Error>(())
 //! # }).unwrap();

