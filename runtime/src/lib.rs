@@ -11,6 +11,7 @@ mod join;
 mod reactor;
 mod runtime;
 mod spawn;
+pub mod sync;
 mod sys;
 mod task;
 pub mod testing;
