@@ -9,17 +9,30 @@ pub(crate) struct TimeSource {
     epoch: Instant,
     /// `Some`: time is paused at this many ns.
     paused: Cell<Option<u64>>,
+    /// How far time is ahead of the monotonic clock, in ns, after it was paused and resumed. Wrapping: negative if it
+    /// stood still for longer than it was advanced.
+    lead: Cell<u64>,
+    /// What `now` said last.
+    recent: Cell<u64>,
 }
 
 impl TimeSource {
     pub(crate) fn new(epoch: Instant, paused: bool) -> Self {
-        Self { epoch, paused: Cell::new(paused.then_some(0)) }
+        Self { epoch, paused: Cell::new(paused.then_some(0)), lead: Cell::new(0), recent: Cell::new(0) }
     }
 
     /// Now, in ns since the epoch.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        self.paused.get().unwrap_or_else(|| ns(self.epoch.elapsed()))
+        let now = self.paused.get().unwrap_or_else(|| self.real().wrapping_add(self.lead.get()));
+        self.recent.set(now);
+        now
+    }
+
+    /// What [`now`](Self::now) said last: saves the ~22 ns of a look at the clock where the past is good enough.
+    #[inline]
+    pub(crate) fn recent(&self) -> u64 {
+        self.recent.get()
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -33,6 +46,21 @@ impl TimeSource {
             self.paused.set(Some(self.now()));
         }
         running
+    }
+
+    /// Lets time run on from where it was paused. Whether it was.
+    pub(crate) fn resume(&self) -> bool {
+        let Some(now) = self.paused.take() else { return false };
+        self.lead.set(now.wrapping_sub(self.real()));
+        true
+    }
+
+    /// What the monotonic clock will say, in ns since the epoch, when [`now`](Self::now) says `at`.
+    pub(crate) fn real_at(&self, at: u64) -> u64 {
+        match self.lead.get() as i64 {
+            ahead @ 0.. => at.saturating_sub(ahead as u64),
+            behind => at.saturating_add(behind.unsigned_abs()),
+        }
     }
 
     /// Moves paused time on. Nothing happens to time that runs, or backwards.
@@ -50,10 +78,41 @@ impl TimeSource {
     pub(crate) fn at(&self, instant: Instant) -> u64 {
         ns(instant.saturating_duration_since(self.epoch))
     }
+
+    #[inline]
+    fn real(&self) -> u64 {
+        ns(self.epoch.elapsed())
+    }
 }
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_where_it_was_resumed() {
+        let hour = 3_600_000_000_000;
+        let time = TimeSource::new(Instant::now(), false);
+        assert!(time.pause() && !time.pause());
+        let paused_at = time.now();
+        time.advance_to(paused_at + hour);
+        assert!(time.resume() && !time.resume());
+        assert!(time.now() >= paused_at + hour && time.now() < paused_at + 2 * hour);
+        assert!(time.real_at(time.now()) < hour / 2, "the alarm is set by the real clock");
+    }
+
+    #[test]
+    fn time_that_stood_still_is_behind() {
+        let time = TimeSource::new(Instant::now() - Duration::from_secs(3600), true);
+        assert!(time.resume());
+        assert!(time.now() < 1_000_000_000);
+        assert!(time.real_at(time.now()) >= 3_600_000_000_000);
+        assert_eq!(time.real_at(u64::MAX), u64::MAX);
+    }
 }

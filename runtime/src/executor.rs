@@ -240,7 +240,7 @@ fn poll_io(core: &Core) {
     let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
     let wait = match next {
         _ if !asleep || jump.is_some() => Wait::No,
-        Some(deadline) if !core.time.is_paused() => Wait::Until(deadline),
+        Some(deadline) if !core.time.is_paused() => Wait::Until(core.time.real_at(deadline)),
         _ => Wait::Forever,
     };
     let mut woken = core.due.take();

@@ -8,13 +8,16 @@ mod executor;
 mod handle;
 mod inbox;
 mod join;
+pub mod net;
 mod reactor;
+mod registered;
 mod runtime;
 mod spawn;
 pub mod sync;
 mod sys;
 mod task;
 pub mod testing;
+pub mod time;
 mod timers;
 mod waker;
 

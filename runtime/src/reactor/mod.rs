@@ -159,6 +159,11 @@ impl Reactor {
         }
     }
 
+    /// Whether an attempt in this direction may succeed. Nobody is woken when that changes.
+    pub(crate) fn is_ready(&self, key: SourceKey, direction: Direction) -> bool {
+        matches!(self.sources.borrow().ask(key, direction, Waker::noop()), Asked::Ready)
+    }
+
     /// After an attempt that said `WouldBlock`: not ready until the next event. Stale keys are ignored.
     pub(crate) fn clear_ready(&self, key: SourceKey, direction: Direction) {
         self.sources.borrow_mut().change(key, |ready| ready.without(direction));

@@ -16,7 +16,8 @@
 //! A line knows contexts by number and class only: a lock pins no request. Of user code only the key's `Hash` and `Eq`
 //! run while the lines are locked; they must not use the same lock.
 
-use super::{now, poll_proceed, wake_all};
+use super::{poll_proceed, wake_all};
+use crate::time::Instant;
 use context::{Context, Id};
 use parking_lot::Mutex;
 use std::borrow::Borrow;
@@ -28,7 +29,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Who holds a key or waits for it: an answer of `holders` and `waiters` of the keyed locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Claim {
 
     /// How long ago that was.
     pub fn elapsed(&self) -> Duration {
-        now().saturating_duration_since(self.since)
+        self.since.elapsed()
     }
 }
 
@@ -206,7 +207,7 @@ impl<K: Eq + Hash + Clone> Lines<K> {
 
     /// Leaves, from wherever it is, and lets in who is next.
     fn leave(&self, key: &K, ticket: u64) {
-        let now = now();
+        let now = Instant::now();
         let aftermath = self.state.lock().leave(key, ticket, self.capacity, now);
         aftermath.done();
     }
@@ -220,7 +221,7 @@ impl<K: Eq + Hash> State<K> {
             line.taken -= entrant.takes;
         } else if let Some((entrant, waker)) = line.outside.remove(&ticket) {
             self.stats.abandoned += 1;
-            self.stats.waited += now.saturating_duration_since(entrant.claim.since);
+            self.stats.waited += now.duration_since(entrant.claim.since);
             aftermath._dropped.1 = Some(waker);
         }
         while let Some((waited, waker)) = line.admit(capacity, now) {
@@ -255,7 +256,7 @@ impl Line {
             return None;
         }
         let (ticket, (mut entrant, waker)) = first.remove_entry();
-        entrant.waited = now.saturating_duration_since(entrant.claim.since);
+        entrant.waited = now.duration_since(entrant.claim.since);
         entrant.claim.since = now;
         self.let_in(ticket, entrant);
         Some((entrant.waited, waker))
@@ -286,7 +287,8 @@ impl<K: Eq + Hash + Clone> Unpin for Turn<K> {}
 impl<K: Eq + Hash + Clone> Turn<K> {
     fn entrant(&self) -> Entrant {
         let context = Context::current();
-        let claim = Claim { class: context.class(), context: context.id(), place: self.place, since: now() };
+        let claim =
+            Claim { class: context.class(), context: context.id(), place: self.place, since: Instant::now() };
         Entrant { claim, takes: self.takes, waited: Duration::ZERO }
     }
 }

@@ -13,12 +13,6 @@ pub use read_write_lock::ReadWriteLock;
 use crate::current;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Poll, Waker};
-use std::time::Instant;
-
-/// Now, as this thread's runtime sees it (time may be paused); without one, as the system does.
-fn now() -> Instant {
-    current::with(|core| core.map_or_else(Instant::now, |core| core.time.instant(core.time.now())))
-}
 
 /// Spends from the budget of the running poll, if a runtime's.
 fn poll_proceed(waker: &Waker) -> Poll<()> {

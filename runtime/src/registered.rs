@@ -1,0 +1,234 @@
+//! A source of events and its registration with the runtime it was made on: what sockets and signals are made of.
+//!
+//! The registration is a number, not a pointer, so the whole may be sent and shared. Used away from home it says so by an
+//! error; dropped there it sends a message home, where the registration is forgotten. (The source itself is closed at
+//! once; the reactor ignores what may still be reported of it.)
+
+use std::fmt;
+use std::io;
+use std::task::{self, Poll, ready};
+
+use mio::Interest;
+use mio::event::Source;
+
+use crate::current::{self, Core};
+use crate::error;
+use crate::inbox::{self, Message};
+use crate::reactor::{Direction, Initially, SourceKey};
+
+/// A source that is registered with the runtime of the thread it was made on.
+pub(crate) struct Registered<S> {
+    // In this order: forgotten first, then closed.
+    registration: Registration,
+    source: S,
+}
+
+impl<S: Source> Registered<S> {
+    /// Registers with the runtime of this thread. `what` names the source in errors: "a TCP stream".
+    ///
+    /// # Errors
+    ///
+    /// If there is no runtime, or the kernel's limit of watched descriptors is reached.
+    pub(crate) fn new(
+        mut source: S,
+        interest: Interest,
+        is: Initially,
+        what: &'static str,
+    ) -> io::Result<Self> {
+        let registration = current::with(|core| {
+            let core = core.ok_or_else(|| no_runtime(what))?;
+            let key = core.reactor.register(&mut source, interest, is)?;
+            Ok::<_, io::Error>(Registration { runtime: core.index, key, what })
+        })?;
+        Ok(Self { registration, source })
+    }
+
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The source, no longer registered.
+    ///
+    /// # Errors
+    ///
+    /// Away from home; the source is closed then.
+    pub(crate) fn into_source(mut self) -> io::Result<S> {
+        let key = self.registration.key;
+        let source = &mut self.source;
+        self.registration.at_home(|core| {
+            core.reactor.deregister(key, Some(source));
+            Ok(())
+        })?;
+        Ok(self.source)
+    }
+
+    /// Ready if an attempt in this direction may succeed.
+    pub(crate) fn poll_ready(
+        &self,
+        direction: Direction,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let key = self.registration.key;
+        self.poll_at_home(|core| core.poll_leaf(cx.waker(), || core.reactor.poll_ready(key, direction, cx)))
+    }
+
+    /// Tries `operation` when it may succeed, until it does not say `WouldBlock`.
+    pub(crate) fn poll_with<T>(
+        &self,
+        direction: Direction,
+        cx: &mut task::Context<'_>,
+        operation: impl FnMut(&S) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        self.poll_attempt(direction, cx, operation, |_| false)
+    }
+
+    /// Like [`poll_with`](Self::poll_with), for a stream that is asked to move `wanted` bytes. If it moves fewer, it would
+    /// move none the next time, so that system call is saved.
+    pub(crate) fn poll_transfer(
+        &self,
+        direction: Direction,
+        wanted: usize,
+        cx: &mut task::Context<'_>,
+        operation: impl FnMut(&S) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_attempt(direction, cx, operation, |moved| is_short(*moved, wanted))
+    }
+
+    /// Tries `operation` now; `WouldBlock` if that is known or turns out to be so.
+    pub(crate) fn try_with<T>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.try_attempt(direction, operation, |_| false)
+    }
+
+    /// [`try_with`](Self::try_with), with what [`poll_transfer`](Self::poll_transfer) adds.
+    pub(crate) fn try_transfer(
+        &self,
+        direction: Direction,
+        wanted: usize,
+        operation: impl FnMut(&S) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.try_attempt(direction, operation, |moved| is_short(*moved, wanted))
+    }
+
+    #[inline]
+    fn poll_attempt<T>(
+        &self,
+        direction: Direction,
+        cx: &mut task::Context<'_>,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+        exhausts: impl Fn(&T) -> bool,
+    ) -> Poll<io::Result<T>> {
+        let key = self.registration.key;
+        self.poll_at_home(|core| {
+            core.poll_leaf(cx.waker(), || {
+                loop {
+                    ready!(core.reactor.poll_ready(key, direction, cx))?;
+                    let result = self.attempt(core, direction, &mut operation, &exhausts);
+                    if !is_would_block(&result) {
+                        return Poll::Ready(result);
+                    }
+                }
+            })
+        })
+    }
+
+    fn try_attempt<T>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+        exhausts: impl Fn(&T) -> bool,
+    ) -> io::Result<T> {
+        self.registration.at_home(|core| {
+            if !core.reactor.is_ready(self.registration.key, direction) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.attempt(core, direction, &mut operation, &exhausts)
+        })
+    }
+
+    /// One attempt, and what it tells about the next.
+    #[inline]
+    fn attempt<T>(
+        &self,
+        core: &Core,
+        direction: Direction,
+        operation: &mut impl FnMut(&S) -> io::Result<T>,
+        exhausts: &impl Fn(&T) -> bool,
+    ) -> io::Result<T> {
+        let key = self.registration.key;
+        loop {
+            let result = operation(&self.source);
+            match &result {
+                Ok(done) if exhausts(done) => core.reactor.clear_ready_unless_closed(key, direction),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) if is_would_block(&result) => core.reactor.clear_ready(key, direction),
+                _ => {}
+            }
+            return result;
+        }
+    }
+
+    fn poll_at_home<T>(&self, f: impl FnOnce(&Core) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        current::with(|core| match core {
+            Some(core) if core.index == self.registration.runtime => f(core),
+            _ => Poll::Ready(Err(error::wrong_thread(self.registration.what))),
+        })
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Registered<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+fn is_would_block<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// 0 of a read is the end of the stream, which stays readable.
+fn is_short(moved: usize, wanted: usize) -> bool {
+    0 < moved && moved < wanted
+}
+
+/// Forgotten by the reactor when it is dropped.
+struct Registration {
+    runtime: u16,
+    key: SourceKey,
+    what: &'static str,
+}
+
+impl Registration {
+    fn at_home<T>(&self, f: impl FnOnce(&Core) -> io::Result<T>) -> io::Result<T> {
+        current::with(|core| match core {
+            Some(core) if core.index == self.runtime => f(core),
+            _ => Err(error::wrong_thread(self.what)),
+        })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        forget(self.runtime, self.key);
+    }
+}
+
+/// The descriptor is closed by its owner, which takes it out of the poll set: one system call less.
+fn forget(runtime: u16, key: SourceKey) {
+    let here = current::with(|core| {
+        core.filter(|core| core.index == runtime).map(|core| core.reactor.deregister(key, None))
+    });
+    if here.is_none() {
+        // A runtime that is gone has forgotten it already.
+        let _ = inbox::send(runtime, Message::Run(Box::new(move || forget(runtime, key))));
+    }
+}
+
+fn no_runtime(what: &str) -> io::Error {
+    io::Error::other(format!(
+        "there is no runtime on this thread for {what}: make it within `Runtime::block_on`"
+    ))
+}
