@@ -105,7 +105,8 @@ where
     spawn_as(process, share, place, Table::admit_ending)
 }
 
-fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
+/// A task in the context of `share`; `place` is named in reports.
+pub(crate) fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {

@@ -16,7 +16,7 @@
 //! A line knows contexts by number and class only: a lock pins no request. Of user code only the key's `Hash` and `Eq`
 //! run while the lines are locked; they must not use the same lock.
 
-use super::{poll_proceed, wake_all};
+use super::{poll_leaf, wake_all};
 use crate::time::Instant;
 use context::{Context, Id};
 use parking_lot::Mutex;
@@ -46,6 +46,12 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// The claim of the current context, as of now.
+    pub(super) fn here(place: &'static Location<'static>) -> Self {
+        let context = Context::current();
+        Self { class: context.class(), context: context.id(), place, since: Instant::now() }
+    }
+
     /// The context by name, `class#id`, as in logs.
     pub fn name(&self) -> String {
         let Self { class, context, .. } = self;
@@ -286,25 +292,17 @@ impl<K: Eq + Hash + Clone> Unpin for Turn<K> {}
 
 impl<K: Eq + Hash + Clone> Turn<K> {
     fn entrant(&self) -> Entrant {
-        let context = Context::current();
-        let claim =
-            Claim { class: context.class(), context: context.id(), place: self.place, since: Instant::now() };
-        Entrant { claim, takes: self.takes, waited: Duration::ZERO }
+        Entrant { claim: Claim::here(self.place), takes: self.takes, waited: Duration::ZERO }
     }
-}
 
-impl<K: Eq + Hash + Clone> Future for Turn<K> {
-    type Output = KeyGuard<K>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<KeyGuard<K>> {
-        task::ready!(poll_proceed(cx.waker()));
+    fn poll_turn(&mut self, waker: &Waker) -> Poll<KeyGuard<K>> {
         let (key, ticket, waited) = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::New(key) => {
-                let (ticket, waited) = self.lines.join(&key, self.entrant(), cx.waker());
+                let (ticket, waited) = self.lines.join(&key, self.entrant(), waker);
                 (key, ticket, waited)
             }
             Stage::Queued(key, ticket) => {
-                let waited = self.lines.look(&key, ticket, cx.waker());
+                let waited = self.lines.look(&key, ticket, waker);
                 (key, ticket, waited)
             }
             Stage::Over => panic!("`Turn` polled after completion"),
@@ -316,6 +314,14 @@ impl<K: Eq + Hash + Clone> Future for Turn<K> {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Future for Turn<K> {
+    type Output = KeyGuard<K>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<KeyGuard<K>> {
+        poll_leaf(cx.waker(), || self.poll_turn(cx.waker()))
     }
 }
 
