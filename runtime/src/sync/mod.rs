@@ -1,6 +1,7 @@
 //! Locks, shared work and queues that know contexts. Only what needs contexts; see below for the rest.
 
 mod awakenable_sleep;
+mod background_queue;
 mod caught;
 mod concurrently;
 mod expiring_cache;
@@ -12,6 +13,7 @@ mod single_flight;
 mod trace;
 
 pub use awakenable_sleep::{AwakenableSleep, Nap, Woken};
+pub use background_queue::{AddError, BackgroundQueue};
 pub use concurrently::concurrently;
 pub use expiring_cache::{CacheBuilder, CacheStats, ExpiringCache};
 pub use line::{Claim, KeyGuard, LockStats, Turn};
