@@ -1,3 +1,4 @@
+#![cfg(test)]
 //! What the tests here are written with: a trace of what happened, and contexts to run in.
 
 use crate::testing::{self, Options};
