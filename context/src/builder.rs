@@ -1,9 +1,11 @@
 //! Making contexts.
 
 use crate::current::{self, Origin};
+use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::{Birth, Context, Extras};
 use crate::value::{Key, Value};
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Makes a context with more than a class; see [`Context::builder`].
@@ -87,7 +89,7 @@ impl Builder<'_> {
 
     /// A deadline this long from now. Never later than the parent's.
     pub fn timeout(self, timeout: Duration) -> Self {
-        match Instant::now().checked_add(timeout) {
+        match current::now().checked_add(timeout) {
             Some(deadline) => self.deadline(deadline),
             None => self,
         }
@@ -102,6 +104,13 @@ impl Builder<'_> {
     /// A limit of the total CPU time.
     pub fn cpu_budget(mut self, budget: Duration) -> Self {
         self.extras().cpu_budget = Some(budget);
+        self
+    }
+
+    /// Tells `hooks` of this context's life, on whatever thread; not of its parts.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        hooks::announce();
+        self.extras().observers.push(Observer(hooks));
         self
     }
 
@@ -131,7 +140,8 @@ fn make(
 ) -> Context {
     let Origin { ledger, owner, id, now, class } = current::origin(class, place);
     let inherited = parent.as_ref().and_then(Context::deadline);
+    let own_budget = extras.as_ref().is_some_and(|extras| extras.cpu_budget.is_some());
+    let budgeted = own_budget || parent.as_ref().is_some_and(|parent| parent.node().birth.budgeted);
     let deadline = [deadline, inherited].into_iter().flatten().min();
-    class.opened.add_shared(1);
-    Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, extras })
+    Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, budgeted, extras })
 }

@@ -1,9 +1,9 @@
 //! What a database costs a context (P11).
 
 use crate::current;
+use crate::journal as sentinel;
 use crate::node::Context;
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use crate::usage::Usage;
 use std::panic::Location;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Contexts around futures: polled and dropped inside.
 
-use crate::cancel::Cancelled;
-use crate::current::{Frame, FrameKind, Share};
+use crate::current::{Frame, FrameKind};
 use crate::db::{self, Transaction};
 use crate::node::Context;
+use crate::wait::Cancellable;
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::panic::Location;
@@ -35,7 +35,7 @@ pub trait FutureExt: Future + Sized {
     /// Ends the wait with an error once the context that is current at the first poll is cancelled; the future is
     /// then dropped, in that context.
     fn cancellable(self) -> Cancellable<Self> {
-        Cancellable { inner: Some(self), wait: None }
+        Cancellable::new(self)
     }
 
     /// Counts the future as one transaction of the context that is current at its first poll; for asynchronous
@@ -54,12 +54,7 @@ impl Context {
     /// The future is gone before the context finishes, so its destructors are charged, not late.
     #[track_caller]
     pub fn run<F: Future>(&self, future: F) -> Run<F> {
-        Run { inner: Some(future.in_context(self.clone())), context: self.clone() }
-    }
-
-    /// Completes when this context is cancelled.
-    pub fn cancelled(&self) -> WaitCancelled {
-        WaitCancelled { context: self.clone(), key: None }
+        Run { inner: future.in_context(self.clone()), finished: false }
     }
 }
 
@@ -77,11 +72,7 @@ pin_project! {
 
     impl<F> PinnedDrop for InContext<F> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if this.inner.is_some() {
-                let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Scope);
-                this.inner.set(None);
-            }
+            this.clear();
         }
     }
 }
@@ -91,9 +82,13 @@ impl<F: Future> Future for InContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Poll);
+        let _frame = Frame::lend(this.context, this.place, FrameKind::Poll);
         let inner = this.inner.as_mut().as_pin_mut().expect("`InContext` polled after completion");
-        let output = ready!(inner.poll(cx));
+        let polled = inner.poll(cx);
+        if this.context.node().birth.budgeted {
+            this.context.check_budget();
+        }
+        let output = ready!(polled);
         this.inner.set(None);
         Poll::Ready(output)
     }
@@ -104,6 +99,15 @@ impl<F> InContext<F> {
     pub fn context(&self) -> &Context {
         &self.context
     }
+
+    /// Drops the future, in its context.
+    fn clear(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.inner.is_some() {
+            let _frame = Frame::lend(this.context, this.place, FrameKind::Scope);
+            this.inner.set(None);
+        }
+    }
 }
 
 pin_project! {
@@ -112,17 +116,27 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<F> {
         #[pin]
-        inner: Option<InContext<F>>,
-        context: Context,
+        inner: InContext<F>,
+        finished: bool,
     }
 
     impl<F> PinnedDrop for Run<F> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            // Also if the destructor of the future panics.
-            let _finish = Finish(this.context);
-            this.inner.set(None);
+            if !this.finished {
+                this.end();
+            }
         }
+    }
+}
+
+impl<F> Run<F> {
+    fn end(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        *this.finished = true;
+        let context = this.inner.context.clone();
+        // Also if the destructor of the future panics.
+        let _finish = Finish(&context);
+        this.inner.as_mut().clear();
     }
 }
 
@@ -130,7 +144,7 @@ struct Finish<'a>(&'a Context);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        self.0.finish();
+        self.0.end();
     }
 }
 
@@ -139,68 +153,11 @@ impl<F: Future> Future for Run<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        let inner = this.inner.as_mut().as_pin_mut().expect("`Run` polled after completion");
-        let output = ready!(inner.poll(cx));
-        this.inner.set(None);
-        this.context.finish();
+        assert!(!*this.finished, "`Run` polled after completion");
+        let output = ready!(this.inner.as_mut().poll(cx));
+        *this.finished = true;
+        this.inner.context.end();
         Poll::Ready(output)
-    }
-}
-
-/// The future of [`Context::cancelled`]. Never completes for the sentinel.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct WaitCancelled {
-    context: Context,
-    key: Option<usize>,
-}
-
-impl Future for WaitCancelled {
-    type Output = Cancelled;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Cancelled> {
-        let Self { context, key } = &mut *self;
-        match context.node().control.wait(key, cx.waker()) {
-            Ok(()) => Poll::Pending,
-            Err(cancelled) => Poll::Ready(cancelled),
-        }
-    }
-}
-
-impl Drop for WaitCancelled {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.context.node().control.stop_waiting(key);
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`FutureExt::cancellable`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Cancellable<F> {
-        #[pin]
-        inner: Option<F>,
-        wait: Option<WaitCancelled>,
-    }
-}
-
-impl<F: Future> Future for Cancellable<F> {
-    type Output = Result<F::Output, Cancelled>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let wait = this.wait.get_or_insert_with(|| Context::current().cancelled());
-        if let Poll::Ready(cancelled) = Pin::new(wait).poll(cx) {
-            this.inner.set(None);
-            return Poll::Ready(Err(cancelled));
-        }
-        let inner = this.inner.as_mut().as_pin_mut().expect("`Cancellable` polled after completion");
-        let output = ready!(inner.poll(cx));
-        this.inner.set(None);
-        *this.wait = None;
-        Poll::Ready(Ok(output))
     }
 }
 

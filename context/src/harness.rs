@@ -10,33 +10,63 @@
 //!
 //! let request = Context::root("GET /x");
 //! let share = Share::of(&request);
-//! let _loop = harness::enter_loop(Clock::Auto);
+//! let _loop = harness::enter_loop(Clock::Auto, None);
 //! harness::poll(&share, Location::caller(), 0, || assert_eq!(Context::current(), request));
 //! harness::idle();
 //! assert!(Context::current().is_sentinel());
 //! assert_eq!(request.own_usage().polls, 1);
 //! ```
 
-pub use crate::current::Share;
+pub use crate::current::{Alarm, Share, Timer};
 
+use crate::cells::nanos;
 use crate::clock::{Clock, Rung};
 use crate::current::{self, Frame};
+use crate::node::Context;
+use crate::node::hooks::{self, Hooks, Observer};
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {
-    _frame: Frame,
+    _frame: Frame<'static>,
+    timer_before: Option<&'static dyn Timer>,
+    blocking_before: u64,
     not_send: PhantomData<*const ()>,
 }
 
 /// Makes this thread an event loop, measured by `clock`, until the guard is dropped.
 ///
-/// Changing the clock of a thread that was measured already loses nothing: the books go on.
+/// Changing the clock of a thread that was measured already loses nothing: the books go on. `timer` is who wakes those
+/// that wait for a deadline; without one deadlines are noticed when somebody asks.
 #[track_caller]
-pub fn enter_loop(clock: Clock) -> LoopGuard {
-    LoopGuard { _frame: Frame::enter_loop(clock, Location::caller()), not_send: PhantomData }
+pub fn enter_loop(clock: Clock, timer: Option<&'static dyn Timer>) -> LoopGuard {
+    let frame = Frame::enter_loop(clock, Location::caller());
+    let timer_before = current::set_timer(timer);
+    LoopGuard {
+        _frame: frame,
+        timer_before,
+        blocking_before: current::watch_blocking(0),
+        not_send: PhantomData,
+    }
+}
+
+impl LoopGuard {
+    /// Reports polls of this loop that give up the CPU of their own accord for this long or longer
+    /// ([`ReportKind::BlockingCall`](crate::ReportKind::BlockingCall)). Shorter ones are charged as `blocked` only.
+    pub fn report_blocking_calls(&self, min: Duration) {
+        current::watch_blocking(nanos(min).max(1));
+    }
+}
+
+impl Drop for LoopGuard {
+    fn drop(&mut self) {
+        current::set_timer(self.timer_before);
+        current::watch_blocking(self.blocking_before);
+    }
 }
 
 /// Runs `f`, one poll of a task, in the context of `share`.
@@ -48,13 +78,47 @@ pub fn enter_loop(clock: Clock) -> LoopGuard {
 /// [`idle`] before running anything that is not a task's.
 #[inline]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
-    current::poll(share, place, woken, f)
+    let (output, is_budgeted) = current::poll(share, place, woken, f);
+    if is_budgeted {
+        share.context().check_budget();
+    }
+    output
 }
 
 /// Runs `f` on the account of `share` like [`poll`], but counts no poll: for the drop of a task, or its last wake.
 #[inline]
 pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce() -> R) -> R {
     current::visit(share, place, f)
+}
+
+/// Gives up a [`Hold`](crate::Hold) that was [forgotten](std::mem::forget): for a loop that holds a context open for a
+/// task, and lets go of it when it has left it.
+pub fn release(context: &Context) {
+    drop(context.take_over_hold());
+}
+
+/// Tells `hooks` of every context that becomes or ceases to be current on this thread, and of every one that finishes
+/// on any thread, until the returned value is dropped.
+#[must_use = "the hooks are removed when this is dropped"]
+pub fn observe(hooks: Arc<dyn Hooks>) -> Observing {
+    hooks::announce();
+    let observer = Observer(hooks);
+    let id = hooks::add_finish(observer.clone());
+    current::add_observer(id, observer);
+    Observing { id, not_send: PhantomData }
+}
+
+/// Keeps the hooks of [`observe`] in place.
+#[derive(Debug)]
+pub struct Observing {
+    id: u64,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Observing {
+    fn drop(&mut self) {
+        drop((current::remove_observer(self.id), hooks::remove_finish(self.id)));
+    }
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.

@@ -32,26 +32,30 @@ mod current;
 pub mod db;
 mod future;
 pub mod harness;
+
+mod journal;
 mod node;
 mod report;
-mod sentinel_log;
 mod usage;
 mod value;
+mod wait;
 
-pub use account::{Accounts, ClassUsage, Snapshot, accounts, classes, live};
+pub use account::{Accounts, ClassUsage, Hold, Snapshot, accounts, classes, live};
 pub use builder::Builder;
 pub use cancel::{Cancelled, Reason};
 pub use class::{CLASS_LIMIT_DEFAULT, set_class_limit};
 pub use clock::{Clock, Rung};
 pub use current::Entered;
-pub use future::{Cancellable, DbTransaction, FutureExt, InContext, Run, WaitCancelled};
-pub use node::{Context, Id, panic_message};
+pub use future::{DbTransaction, FutureExt, InContext, Run};
+pub use node::hooks::Hooks;
+pub use node::{Context, Id, Name, panic_message};
 pub use report::{Report, ReportKind};
 pub use usage::{BlockingUsage, DbUsage, Usage};
 pub use value::{Inherit, Key};
+pub use wait::{Cancellable, WaitCancelled};
 
 /// What ran outside any context or escaped from one: the sentinel's counters and reports.
 pub mod sentinel {
     pub use crate::account::sentinel_usage as usage;
-    pub use crate::sentinel_log::{LOG_TARGET, Listening, on_report, report, report_count, reports};
+    pub use crate::journal::{LOG_TARGET, Listening, on_report, report, report_count, reports};
 }

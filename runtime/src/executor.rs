@@ -8,15 +8,18 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
-use crate::task::JoinFailure;
 use crate::task::table::{Finished, Next, Polling};
-use crate::waker::waker;
+use crate::task::tracking::Tracking;
+use crate::task::{Ending, JoinFailure};
+use crate::waker::{self, waker};
 use context::ReportKind;
 use context::harness::{self, Share};
 use std::any::Any;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 type Place = &'static Location<'static>;
 type Panic = Box<dyn Any + Send>;
@@ -26,7 +29,7 @@ type Panic = Box<dyn Any + Send>;
 const POLLS_MAX: u32 = 256;
 /// And how long at most, ns: what waits for I/O should not wait for 256 slow polls.
 const STRETCH_MAX: u64 = 200_000;
-/// How often that is looked at: reading the clock at each poll would cost more than many a poll.
+/// How often that is looked at, and the inbox: reading the clock at each poll would cost more than many a poll.
 const STRETCH_CHECK: u32 = 16;
 
 /// Runs `future`, and everything that was spawned, until `future` is ready.
@@ -43,11 +46,15 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
             core.budget.set(BUDGET);
             let Some(future) = future.as_mut().as_pin_mut() else { return true };
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
+            let began = core.config.slow_poll.map(|_| harness::ticks());
             ended = match harness::poll(share, place, woken, || catch_unwind(poll)) {
                 Ok(Poll::Pending) => None,
                 Ok(Poll::Ready(output)) => Some(Ok(output)),
                 Err(panic) => Some(Err(panic)),
             };
+            if let Some(began) = began {
+                look_for_slow_poll(core, share, place, began);
+            }
             ended.is_some()
         });
     }
@@ -93,6 +100,9 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool) {
     let done = run_ready(core, root);
     core.tasks.leave_group();
     harness::idle();
+    if let Some(tracking) = &core.tracking {
+        report_orphans(core, tracking);
+    }
     fire_timers(core);
     if !done {
         poll_io(core);
@@ -122,11 +132,13 @@ fn empty_inbox(core: &Core) {
 /// Polls what is ready, in order; what is woken meanwhile goes to the back.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
-    for polls in 1..=POLLS_MAX {
+    let mut polls = 0;
+    while polls < POLLS_MAX {
+        polls += 1;
         match core.tasks.next() {
             None => break,
-            Some(Next::Poll(task)) => poll_task(core, task),
-            Some(Next::Drop(task)) => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Task(task)) => poll_task(core, task),
             Some(Next::Bare { woken, .. }) => {
                 if root(woken) {
                     return true;
@@ -134,28 +146,74 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
             }
             Some(Next::Stale) => {}
         }
-        if core.inbox.is_waiting() {
+        if polls % STRETCH_CHECK == 0 {
             take_messages(core);
-        }
-        if polls % STRETCH_CHECK == 0 && harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX {
-            break;
+            if harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX {
+                break;
+            }
         }
     }
     false
 }
 
-fn poll_task(core: &Core, mut task: Polling<'_>) {
+fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
-    let waker = waker(task.handle());
-    let mut cx = Context::from_waker(&waker);
+    if core.tracking.is_some() {
+        return poll_tracked(core, task);
+    }
+    // Its destructor does nothing; not to call that is worth a nanosecond a poll.
+    let waker = ManuallyDrop::new(waker(task.handle()));
+    poll_with(core, task, &waker);
+}
+
+/// With wakers that are counted: the poll's own is gone when the task is back in its slot, so that it is seen idle.
+#[cold]
+fn poll_tracked(core: &Core, task: Polling<'_>) {
+    let Some(tracking) = &core.tracking else { return };
+    let handle = task.handle();
+    let waker = waker::tracked(core, tracking, handle);
+    poll_with(core, task, &waker);
+    if core.tasks.idle(handle).is_none() && !core.tasks.is_live(handle) {
+        tracking.forget(handle);
+    }
+    drop(waker);
+}
+
+/// Reports the tasks that nothing can wake any more (P19).
+#[cold]
+fn report_orphans(core: &Core, tracking: &Tracking) {
+    for handle in tracking.take_suspects() {
+        let Some((context, place)) = core.tasks.idle(handle) else { continue };
+        tracking.forget(handle);
+        let detail = "idle, and no waker of it is left";
+        context::sentinel::report(ReportKind::Orphaned, &context, place, detail);
+    }
+}
+
+#[inline]
+fn poll_with(core: &Core, mut task: Polling<'_>, waker: &Waker) {
+    let mut cx = Context::from_waker(waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
+    let began = core.config.slow_poll.map(|_| harness::ticks());
     let polled =
         harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
+    if let Some(began) = began {
+        look_for_slow_poll(core, share, place, began);
+    }
     match polled {
         Ok(Poll::Pending) => task.suspend(),
         Ok(Poll::Ready(())) => finish_task(task),
         Err(panic) => fail_task(task, panic),
+    }
+}
+
+#[cold]
+fn look_for_slow_poll(core: &Core, share: &Share, place: Place, began: u64) {
+    let held = Duration::from_nanos(harness::ticks_to_ns(harness::ticks() - began));
+    if core.config.slow_poll.is_some_and(|threshold| held > threshold) {
+        let detail = format!("held the thread for {held:?}");
+        context::sentinel::report(ReportKind::SlowPoll, &share.context(), place, &detail);
     }
 }
 
@@ -188,30 +246,50 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
 
 fn finish_task(mut task: Polling<'_>) {
     let place = task.place();
-    let share = task.split().0.clone();
-    let ends_context = task.ends_context();
+    let ending = task.ending();
+    let ended = if ending == Ending::Stay { None } else { Some(task.split().0.context()) };
     match task.finish() {
-        Finished::Awaited { joiner, share: own } => {
-            // Wakers may be foreign code: on the account of the task that ends.
+        Finished::Awaited { joiner, share } => {
             if let Some(joiner) = joiner {
-                harness::visit(&share, place, || contained("a join waker", || joiner.wake()));
-            }
-            drop(own);
-        }
-        Finished::Unwanted(mut unwanted) => {
-            let dropped = harness::visit(&share, place, || {
-                catch_unwind(AssertUnwindSafe(|| unwanted.split().1.discard()))
-            });
-            if let Err(panic) = dropped {
-                report_panic(&mut unwanted, &*panic);
-                discard_panic(panic);
+                wake_joiner(joiner, &share, place);
             }
         }
+        Finished::Unwanted(unwanted) => drop_unwanted(unwanted, place),
     }
-    if ends_context {
-        // Outside of it, so that nothing of the way out is late.
-        harness::idle();
-        share.context().finish();
+    if let Some(context) = ended {
+        end_context(&context, ending);
+    }
+}
+
+/// A waker may be foreign code: that runs on the account of the task that ends.
+#[inline]
+fn wake_joiner(joiner: Waker, share: &Share, place: Place) {
+    match waker::target(&joiner) {
+        Some(task) => waker::wake(task),
+        None => harness::visit(share, place, || contained("a join waker", || joiner.wake())),
+    }
+}
+
+/// Nobody will ask for the result.
+fn drop_unwanted(mut task: Polling<'_>, place: Place) {
+    let (share, mut contents) = task.split();
+    let dropped = harness::visit(share, place, || catch_unwind(AssertUnwindSafe(|| contents.discard())));
+    if let Err(panic) = dropped {
+        report_panic(&mut task, &*panic);
+        discard_panic(panic);
+    }
+}
+
+/// Outside of the context, so that nothing of the way out is late.
+#[cold]
+fn end_context(context: &context::Context, ending: Ending) {
+    harness::idle();
+    match ending {
+        Ending::Stay => {}
+        Ending::Finish => {
+            context.finish();
+        }
+        Ending::Release => harness::release(context),
     }
 }
 

@@ -8,14 +8,14 @@ use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::table::Joined;
 use context::harness;
-use context::{Context, ReportKind};
+use context::{Name, ReportKind};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Waker, ready};
 
 /// The number of a task: unique in the process, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ enum Inner<T> {
     Job(Arc<Job<T>>),
     /// It never started.
     Refused(Option<JoinError>),
+    /// The output of the task of this id was taken: there is nothing left to ask or to detach from.
+    Taken(u64),
 }
 
 impl<T> JoinHandle<T> {
@@ -71,7 +73,7 @@ impl<T> JoinHandle<T> {
         match &self.0 {
             Inner::Task(task, ticket) => abort(*task, ticket.id()),
             Inner::Job(job) => job.abort(),
-            Inner::Refused(_) => {}
+            Inner::Refused(_) | Inner::Taken(_) => {}
         }
     }
 
@@ -81,7 +83,7 @@ impl<T> JoinHandle<T> {
             Inner::Task(task, ticket) => at_home(*task, |core| core.tasks.is_finished(*task, ticket.id()))
                 .unwrap_or_else(|| !inbox::is_alive(task.runtime())),
             Inner::Job(job) => job.is_finished(),
-            Inner::Refused(_) => true,
+            Inner::Refused(_) | Inner::Taken(_) => true,
         }
     }
 
@@ -91,6 +93,7 @@ impl<T> JoinHandle<T> {
             Inner::Task(_, ticket) => ticket.id(),
             Inner::Job(job) => job.id,
             Inner::Refused(_) => 0,
+            Inner::Taken(id) => *id,
         })
     }
 }
@@ -100,9 +103,14 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Inner::Task(task, ticket) => poll_task(*task, ticket, cx.waker()),
+            Inner::Task(task, ticket) => {
+                let result = ready!(poll_task(*task, ticket, cx.waker()));
+                self.0 = Inner::Taken(ticket.id());
+                Poll::Ready(result)
+            }
             Inner::Job(job) => job.poll(cx.waker()),
             Inner::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(JoinError(Kind::Taken)))),
+            Inner::Taken(_) => Poll::Ready(Err(JoinError(Kind::Taken))),
         }
     }
 }
@@ -141,7 +149,7 @@ impl<T> Drop for JoinHandle<T> {
         match &self.0 {
             Inner::Task(task, ticket) => forget(*task, ticket.id()),
             Inner::Job(job) => job.forget(),
-            Inner::Refused(_) => {}
+            Inner::Refused(_) | Inner::Taken(_) => {}
         }
     }
 }
@@ -179,7 +187,8 @@ impl From<JoinFailure> for JoinError {
 /// Work whose result comes from another thread: the meeting place of the two.
 pub(crate) struct Job<T> {
     id: u64,
-    context: Context,
+    /// The name only: a handle that is kept does not pin a context.
+    context: Name,
     place: &'static Location<'static>,
     state: Mutex<JobState<T>>,
 }
@@ -194,6 +203,24 @@ struct JobState<T> {
     worker: Option<Waker>,
 }
 
+/// What is left to do when a job has its result.
+#[must_use]
+pub(crate) struct Settled<T> {
+    /// The handle is gone: nobody takes it.
+    pub(crate) unwanted: Option<Result<T, JoinError>>,
+    joiner: Option<Waker>,
+}
+
+impl<T> Settled<T> {
+    /// Wakes who awaits the job.
+    pub(crate) fn wake(self) {
+        drop(self.unwanted);
+        if let Some(waker) = self.joiner {
+            waker.wake();
+        }
+    }
+}
+
 enum Stage<T> {
     Working(Option<Waker>),
     Done(Result<T, JoinError>),
@@ -202,14 +229,10 @@ enum Stage<T> {
 
 impl<T> Job<T> {
     /// `context` and `place` are named if the job panics and nobody hears of it.
-    pub(crate) fn new(id: u64, context: Context, place: &'static Location<'static>) -> Arc<Self> {
+    pub(crate) fn new(id: u64, context: Name, place: &'static Location<'static>) -> Arc<Self> {
         let stage = Stage::Working(None);
         let state = JobState { stage, aborted: false, forgotten: false, worker: None };
         Arc::new(Self { id, context, place, state: Mutex::new(state) })
-    }
-
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
     }
 
     pub(crate) fn place(&self) -> &'static Location<'static> {
@@ -230,8 +253,13 @@ impl<T> Job<T> {
         if aborted { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The result is there. Wakes who awaits it; reports a panic that nobody will.
+    /// The result is there: keeps it and wakes who awaits it.
     pub(crate) fn complete(&self, result: Result<T, JoinError>) {
+        self.settle(result).wake();
+    }
+
+    /// Keeps the result, or reports a panic that nobody will hear of; what it leads to is up to the caller.
+    pub(crate) fn settle(&self, result: Result<T, JoinError>) -> Settled<T> {
         let mut state = self.state.lock();
         state.worker = None;
         let unwanted = state.forgotten;
@@ -247,9 +275,8 @@ impl<T> Job<T> {
         if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unwanted {
             self.report(&**payload.lock());
         }
-        if let Stage::Working(Some(waker)) = before {
-            waker.wake();
-        }
+        let joiner = if let Stage::Working(joiner) = before { joiner } else { None };
+        Settled { unwanted, joiner }
     }
 
     fn report(&self, payload: &(dyn std::any::Any + Send)) {

@@ -5,11 +5,13 @@ use crate::current::{self, Core};
 use crate::executor;
 use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
+use crate::shutdown::{self, Straggler};
 use crate::spawn;
 use crate::task::JoinFailure;
+use crate::time;
 use context::harness::{self, Share};
 use context::sentinel::Listening;
-use context::{Accounts, Clock, Context, Report, ReportKind};
+use context::{Accounts, Clock, Context, Hooks, Report, ReportKind};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -22,6 +24,7 @@ use std::time::Duration;
 #[must_use = "nothing is built before `build`"]
 pub struct Builder {
     config: Config,
+    hooks: Vec<Arc<dyn Hooks>>,
     on_report: Vec<Box<dyn Fn(&Report) + Send + Sync>>,
 }
 
@@ -73,6 +76,30 @@ impl Builder {
         self
     }
 
+    /// Reports polls that sleep for this long or longer in a blocking call
+    /// ([`ReportKind::BlockingCall`]); 1 ms by default, `None` for not at all. It costs nothing while no poll leaves the
+    /// CPU.
+    pub fn blocking_call(mut self, min: Option<Duration>) -> Self {
+        self.config.blocking_call = min;
+        self
+    }
+
+    /// Counts the wakers of each task, and reports a task that is idle and that nothing can wake any more
+    /// ([`ReportKind::Orphaned`]), once, with its context and the line that spawned it.
+    ///
+    /// Costs an atomic operation for each clone and drop of a waker, and an allocation for a task.
+    pub fn track_wakers(mut self, track: bool) -> Self {
+        self.config.track_wakers = track;
+        self
+    }
+
+    /// Tells `hooks` of every context that becomes or ceases to be current on this runtime's thread, and of every one
+    /// that finishes.
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.hooks.push(Arc::new(hooks));
+        self
+    }
+
     /// Calls `listener` at every report of the sentinel while the runtime lives.
     pub fn on_report(mut self, listener: impl Fn(&Report) + Send + Sync + 'static) -> Self {
         self.on_report.push(Box::new(listener));
@@ -108,7 +135,7 @@ impl Builder {
         let handle = Handle {
             shared: Arc::new(Shared { name: core.config.name.clone(), remote: core.inbox.remote().clone() }),
         };
-        Ok(Runtime { core, handle, _listening: listening })
+        Ok(Runtime { core, handle, hooks: self.hooks, _listening: listening })
     }
 }
 
@@ -121,7 +148,8 @@ impl fmt::Debug for Builder {
 /// A single-threaded runtime: the loop, its timers and I/O, and the books of everything that runs on it.
 ///
 /// It belongs to the thread that built it, and so do the tasks on it, which need not be `Send`. Dropping it drops every
-/// task, each in its own context.
+/// task, each in its own context; jobs of the blocking pool that were not begun are dropped, those that run are waited
+/// for. ([`Runtime::shutdown_timeout`] puts a limit to that.)
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -134,6 +162,7 @@ impl fmt::Debug for Builder {
 pub struct Runtime {
     core: Core,
     handle: Handle,
+    hooks: Vec<Arc<dyn Hooks>>,
     _listening: Vec<Listening>,
 }
 
@@ -149,7 +178,7 @@ impl Runtime {
 
     /// Settings to build a runtime with.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), on_report: Vec::new() }
+        Builder { config: Config::default(), hooks: Vec::new(), on_report: Vec::new() }
     }
 
     /// Reaches this runtime from any thread.
@@ -173,8 +202,9 @@ impl Runtime {
             let Some(class) = &self.core.config.main_class else {
                 return executor::block_on(&self.core, future, &Share::nobody(), place);
             };
-            let main = Finished(Context::root(class));
+            let main = Finished(Context::root(class), &self.core);
             let share = Share::of(&main.0);
+            self.core.main.set(Some(main.0.clone()));
             executor::block_on(&self.core, future, &share, place)
         })
     }
@@ -182,18 +212,27 @@ impl Runtime {
     /// Ends it: cancels the contexts of the tasks that are left with [`Reason::Shutdown`](context::Reason::Shutdown),
     /// lets them run for up to `patience`, then drops what is left, each task in its own context. Those are reported
     /// as [`ReportKind::Straggler`], and returned.
+    ///
+    /// Jobs of the blocking pool are waited for as well. Those that were not begun by then are dropped; one that runs
+    /// cannot be interrupted: it is reported, and its thread runs on with nobody waiting for it.
     pub fn shutdown_timeout(self, patience: Duration) -> Vec<Straggler> {
         self.within(|| {
-            for context in self.core.tasks.contexts() {
-                context.cancel(context::Reason::Shutdown);
-            }
+            shutdown::cancel_all(&self.core);
             let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
             let end = self.core.time.now().saturating_add(patience);
             // So that the loop does not sleep past the end.
             self.core.timers.borrow_mut().insert(end, Waker::noop().clone());
-            executor::run_until(&self.core, || self.core.tasks.live() == 0 || self.core.time.now() >= end);
-            let stragglers = self.drop_tasks();
-            stragglers.iter().for_each(Straggler::report);
+            let is_idle = || self.core.tasks.live() == 0 && !self.core.has_work_elsewhere();
+            executor::run_until(&self.core, || is_idle() || self.core.time.now() >= end);
+            self.close_pool();
+            let mut stragglers = self.drop_tasks();
+            stragglers.iter().for_each(|straggler| straggler.report("dropped at shutdown"));
+            let left = Duration::from_nanos(end.saturating_sub(self.core.time.now()));
+            for job in self.core.pool.join(Some(left)) {
+                let straggler = Straggler::new(&job.context, job.place);
+                straggler.report("a blocking job, which runs on");
+                stragglers.push(straggler);
+            }
             stragglers
         })
     }
@@ -203,8 +242,18 @@ impl Runtime {
     fn within<R>(&self, f: impl FnOnce() -> R) -> R {
         let nested = current::with(|core| core.is_some());
         assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
-        let _loop = harness::enter_loop(self.core.config.clock);
+        let thread = harness::enter_loop(self.core.config.clock, Some(&TIMER));
+        if let Some(min) = self.core.config.blocking_call {
+            thread.report_blocking_calls(min);
+        }
+        let _observing: Vec<_> = self.hooks.iter().cloned().map(harness::observe).collect();
         current::set(&self.core, f)
+    }
+
+    /// Refuses new jobs of the blocking pool, and drops those that were not begun, each in its own context.
+    fn close_pool(&self) {
+        self.core.pool.close();
+        drop(self.core.pool.drain());
     }
 
     /// Drops every task in its own context; what its destructors spawn is refused.
@@ -213,7 +262,7 @@ impl Runtime {
         let mut stragglers = Vec::new();
         while let Some(mut task) = self.core.tasks.seize() {
             let context = task.split().0.context();
-            stragglers.push(Straggler { context: context.to_string(), place: task.place() });
+            stragglers.push(Straggler::new(&context, task.place()));
             executor::drop_task(task, JoinFailure::Cancelled);
         }
         self.core.tasks.leave_group();
@@ -231,9 +280,11 @@ impl fmt::Debug for Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         // A runtime may be dropped inside another's task, or while its thread is being destroyed.
-        let _loop = harness::enter_loop(self.core.config.clock);
+        let _loop = harness::enter_loop(self.core.config.clock, None);
         current::set(&self.core, || {
+            self.close_pool();
             self.drop_tasks();
+            self.core.pool.join(None);
             // Jobs sent from other threads that were not begun: their destructors complete them as aborted.
             while let Some(message) = self.core.inbox.take() {
                 drop(message);
@@ -242,28 +293,28 @@ impl Drop for Runtime {
     }
 }
 
-/// Finishes its context when the loop has left it, also on unwind: nothing of the way out is late.
-struct Finished(Context);
+static TIMER: LoopTimer = LoopTimer;
 
-impl Drop for Finished {
-    fn drop(&mut self) {
-        self.0.finish();
+/// The runtime's timers, for deadlines of contexts.
+struct LoopTimer;
+
+impl harness::Timer for LoopTimer {
+    fn now(&self) -> std::time::Instant {
+        time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> harness::Alarm {
+        Box::pin(time::sleep_until(deadline.into()))
     }
 }
 
-/// A task that was still there when the shutdown's patience ended.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Straggler {
-    /// The name of its context.
-    pub context: String,
-    /// The line that spawned it.
-    pub place: &'static Location<'static>,
-}
+/// Finishes its context when the loop has left it, also on unwind: nothing of the way out is late.
+struct Finished<'a>(Context, &'a Core);
 
-impl Straggler {
-    fn report(&self) {
-        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, "dropped at shutdown");
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.1.main.set(None);
+        self.0.finish();
     }
 }
 
@@ -300,10 +351,23 @@ impl Handle {
             let detail = "sent from a thread with no context";
             context::sentinel::report(ReportKind::SpawnedInSentinel, &context, place, detail);
         }
-        let job = Job::new(crate::task::raw::fresh_id(), context, place);
-        let sent = Undelivered { future: Some(future), job: job.clone() };
+        let job = Job::new(crate::task::raw::fresh_id(), context.name(), place);
+        let sent = Undelivered { future: Some(future), context, job: job.clone() };
         let _ = self.shared.remote.send(Message::Run(Box::new(move || sent.deliver())));
         JoinHandle::job(job)
+    }
+}
+
+impl Handle {
+    /// Shuts the runtime down gracefully, as [`shutdown`](crate::shutdown) does from inside.
+    ///
+    /// If the runtime is gone there is nothing to do.
+    #[track_caller]
+    pub fn shutdown(&self, patience: Duration) {
+        let place = Location::caller();
+        let begin =
+            move || current::with(|core| core.iter().for_each(|core| shutdown::begin(core, patience, place)));
+        let _ = self.shared.remote.send(Message::Run(Box::new(begin)));
     }
 }
 
@@ -316,13 +380,14 @@ impl fmt::Debug for Handle {
 /// A future on its way to the runtime. If it never arrives its job ends all the same.
 struct Undelivered<F: Future> {
     future: Option<F>,
+    context: Context,
     job: Arc<Job<F::Output>>,
 }
 
 impl<F: Future + 'static> Undelivered<F> {
     fn deliver(mut self) {
         if let Some(future) = self.future.take() {
-            spawn::spawn_sent(future, self.job.clone());
+            spawn::spawn_sent(future, &self.context, self.job.clone());
         }
     }
 }
@@ -330,7 +395,7 @@ impl<F: Future + 'static> Undelivered<F> {
 impl<F: Future> Drop for Undelivered<F> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            self.job.context().scope(|| drop(future));
+            self.context.scope(|| drop(future));
             self.job.complete(Err(crate::error::JoinError::SHUTDOWN));
         }
     }

@@ -3,7 +3,8 @@
 use crate::current;
 use crate::error::JoinError;
 use crate::join::{Job, JoinHandle};
-use crate::task::table::{Admission, Refused, Table};
+use crate::task::Ending;
+use crate::task::table::Refused;
 use context::harness::{self, Share};
 use context::{Context, ReportKind};
 use std::fmt::Display;
@@ -92,33 +93,44 @@ where
     E: Display + 'static,
 {
     let place = Location::caller();
-    let context = Context::builder(class).inherit_background(&Context::current()).build();
-    let share = Share::of(&context);
-    let process = async move {
+    spawn_root(class, place, async move {
         let result = future.await;
         if let Err(error) = &result {
+            let context = Context::current();
             context::sentinel::report(ReportKind::UnhandledError, &context, place, &error.to_string());
             log::error!("{context}: background process failed: {error}");
         }
         result
-    };
-    spawn_as(process, share, place, Table::admit_ending)
+    })
 }
 
-/// A task in the context of `share`; `place` is named in reports.
+/// A task in a new root context, which finishes when the task has ended and left it.
+pub(crate) fn spawn_root<F>(class: &str, place: Place, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    let context = Context::builder(class).inherit_background(&Context::current()).build();
+    spawn_as(future, Share::of(&context), place, Ending::Finish)
+}
+
+/// A task that holds its context open until it has ended and the loop has left it.
+pub(crate) fn spawn_holding<F>(future: F, context: &Context, place: Place) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    // Given back by the executor, or below if the task is refused.
+    std::mem::forget(context.hold());
+    spawn_as(future, Share::of(context), place, Ending::Release)
+}
+
 pub(crate) fn spawn_at<F>(future: F, share: Share, place: Place) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    spawn_as(future, share, place, Table::admit)
+    spawn_as(future, share, place, Ending::Stay)
 }
 
-fn spawn_as<F>(
-    future: F,
-    share: Share,
-    place: Place,
-    admit: impl FnOnce(&Table) -> Result<Admission<'_>, Refused>,
-) -> JoinHandle<F::Output>
+fn spawn_as<F>(future: F, share: Share, place: Place, ending: Ending) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
@@ -128,14 +140,20 @@ where
                 "there is no runtime on this thread: spawn from within `Runtime::block_on`, or use `Handle::spawn`"
             )
         };
-        match admit(&core.tasks) {
+        match core.tasks.admit_ending(ending) {
             Ok(admission) => {
                 let (task, ticket) = admission.insert(future, share, place, harness::ticks);
                 JoinHandle::task(task, ticket)
             }
             Err(Refused::Closing) => {
                 // Not lost in silence: the handle says so, and the future is dropped in the context it was meant for.
-                share.context().scope(|| drop(future));
+                let context = share.context();
+                context.scope(|| drop(future));
+                match ending {
+                    Ending::Stay => {}
+                    Ending::Finish => drop(context.finish()),
+                    Ending::Release => harness::release(&context),
+                }
                 JoinHandle::refused(JoinError::SHUTDOWN)
             }
         }
@@ -177,11 +195,11 @@ impl Future for YieldNow {
 
 /// The body of a task that was sent from another thread: runs `future` until it ends or the job is aborted, and leaves
 /// the result with the job.
-pub(crate) fn spawn_sent<F>(future: F, job: Arc<Job<F::Output>>)
+pub(crate) fn spawn_sent<F>(future: F, context: &Context, job: Arc<Job<F::Output>>)
 where
     F: Future + 'static,
 {
-    let (share, place) = (Share::of(job.context()), job.place());
+    let (share, place) = (Share::of(context), job.place());
     drop(spawn_at(Sent { future: Some(Box::pin(future)), job }, share, place));
 }
 

@@ -28,19 +28,20 @@ const CONTEXT: Crate = Crate {
     floors: &[
         &["lib"],
         &["bridges"],
-        &["future", "scope"],
-        &["harness"],
+        &["future", "harness"],
+        &["account", "builder", "db", "wait"],
         &["current"],
-        &["context", "registry", "cancel", "value", "sentinel", "db"],
-        &["clock"],
-        &["usage", "class", "report"],
+        &["node"],
+        &["cancel", "class", "journal", "value"],
+        &["cells", "clock"],
+        &["usage", "report"],
     ],
     homes: &[
         ("libc", &["clock"]),
         ("log", &["*"]),
-        ("parking_lot", &["cancel", "class", "clock", "context", "registry", "sentinel"]),
+        ("parking_lot", &["class", "clock", "journal", "node"]),
         ("pin-project-lite", &["*"]),
-        ("slab", &["registry"]),
+        ("slab", &["cancel", "node"]),
     ],
 };
 
@@ -58,14 +59,14 @@ const RUNTIME: Crate = Crate {
         &["executor", "registered"],
         &["waker"],
         &["current"],
-        &["inbox", "queue", "reactor", "task", "timers"],
+        &["clockwork", "inbox", "pool", "reactor", "task", "timers"],
         &["sys"],
         &["config", "error", "handle"],
     ],
     homes: &[
         ("bursar-context", &["*"]),
         ("bursar-macros", &["lib"]),
-        ("crossbeam-channel", &["blocking", "db", "inbox"]),
+        ("crossbeam-channel", &["db", "inbox", "pool"]),
         ("futures-io", &["net"]),
         ("futures-util", &["sync"]),
         ("http", &["http"]),
@@ -75,10 +76,10 @@ const RUNTIME: Crate = Crate {
         ("libc", &["sys"]),
         ("log", &["*"]),
         ("mio", &["inbox", "net", "reactor", "registered", "signal", "sys"]),
-        ("parking_lot", &["blocking", "db", "inbox", "join", "runtime", "signal", "sync", "waker"]),
+        ("parking_lot", &["db", "error", "group", "inbox", "join", "pool", "signal", "sync", "testing"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
-        ("slab", &["reactor", "task/table", "timers"]),
+        ("slab", &["reactor"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
         ("tower-service", &["http"]),
@@ -95,12 +96,14 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 6] = [
+const FENCES: [&str; 8] = [
     "context/src/clock",
     "context/src/current",
+    "context/src/node",
     "runtime/src/current",
     "runtime/src/sys",
     "runtime/src/task/raw",
+    "runtime/src/task/slots",
     "runtime/src/waker",
 ];
 

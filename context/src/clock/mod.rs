@@ -58,7 +58,6 @@ use std::fmt;
 
 pub(crate) use os::{RemoteClock, run_delay};
 pub(crate) use thread_clock::ThreadClock;
-pub(crate) use wall::{ticks_to_ns, wall_ticks};
 
 /// Which source measures CPU time.
 ///

@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::thread_time::{nap, thread_cpu_ns};
+use super::wall::{ticks_to_ns, wall_ticks};
 use super::*;
 
 const EVERY: [Clock; 4] = [Clock::Auto, Clock::Rseq, Clock::PerfPage, Clock::ThreadTime];
@@ -441,52 +442,4 @@ fn the_wait_for_a_cpu_grows_beside_a_competitor() {
 fn rungs_have_the_names_of_the_log() {
     let names = [Rung::Rseq, Rung::PerfPage, Rung::ThreadTime, Rung::Manual].map(|rung| rung.to_string());
     assert_eq!(names, ["rseq", "perf-page", "thread-clock", "manual"]);
-}
-
-/// Not a test: `cargo test --release -p bursar-context -- --ignored --nocapture cost` prints what a reading costs.
-#[test]
-#[ignore = "measures, asserts nothing"]
-fn cost_of_a_reading() {
-    fn measure(name: &str, mut f: impl FnMut() -> u64) {
-        const READS: u64 = 200_000;
-        let best = (0..7)
-            .map(|_| {
-                let start = thread_cpu_ns();
-                (0..READS).for_each(|_| {
-                    std::hint::black_box(f());
-                });
-                thread_cpu_ns() - start
-            })
-            .min();
-        println!("{name:24} {:6.1} ns", best.expect("seven") as f64 / READS as f64);
-    }
-    fn measure_drift(clock: &ThreadClock) {
-        let first = clock.resync();
-        let (mut last, mut steps, mut correction, mut worst) = (first, 0_u64, 0, 0);
-        while last.cpu - first.cpu < 1_000_000_000 {
-            let now = clock.now();
-            let back = last.cpu.saturating_sub(now.cpu);
-            steps += u64::from(back > 0);
-            correction += back;
-            worst = back.max(worst);
-            last = now;
-        }
-        println!("in a second: {steps} negative slices, {correction} ns in all, {worst} ns the worst");
-    }
-    measure("rdtsc", tsc::read);
-    measure("wall_ticks", wall_ticks);
-    measure("CLOCK_MONOTONIC", thread_time::monotonic_ns);
-    measure("thread clock", thread_cpu_ns);
-    for want in [Clock::Rseq, Clock::PerfPage, Clock::ThreadTime, Clock::Manual] {
-        let clock = ThreadClock::new();
-        let start = wall_ticks();
-        let rung = clock.start(want);
-        println!("start {rung}: {} ns", ticks_to_ns(wall_ticks() - start));
-        measure(&format!("now, {rung}"), || clock.now().cpu);
-        measure(&format!("resync, {rung}"), || clock.resync().cpu);
-        if rung != Rung::Manual {
-            measure_drift(&clock);
-        }
-        clock.stop();
-    }
 }

@@ -77,7 +77,10 @@ impl ThreadClock {
         self.process.set(process_id());
         self.footing.set(Some(footing));
         match footing.rung {
-            Rung::Manual => {}
+            Rung::Manual => {
+                self.rate.set(wall::ONE);
+                self.last.set(self.manual.wall());
+            }
             Rung::Rseq | Rung::PerfPage => {
                 self.anchor();
             }
@@ -100,15 +103,24 @@ impl ThreadClock {
         self.footing.get().map(|footing| footing.rung)
     }
 
-    /// Now. One `rdtsc`, two comparisons of ages, one look at the mark and a multiplication: 5 ns more than the `rdtsc`.
-    /// About one time in 1,900 the real clock. On the lower rungs it is always the slow path: only there is a branch on
-    /// the rung.
+    /// Now: [`glance`](ThreadClock::glance), or the real clock where that says nothing. About one time in 1,900.
     ///
     /// # Panics
     ///
     /// If the process has forked (seen where the real clock is read).
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
+        match self.glance() {
+            Some((cpu, wall)) => Stamp { cpu, wall, broken: false },
+            None => self.resync(),
+        }
+    }
+
+    /// CPU and wall time now, if they can be had without the real clock; else [`resync`](ThreadClock::resync). One `rdtsc`,
+    /// two comparisons of ages, one look at the mark and a multiplication: 5 ns more than the `rdtsc`. On the lower rungs,
+    /// and on a clock that is not started, it is always `None`: only there is a branch on the rung.
+    #[inline(always)]
+    pub(crate) fn glance(&self) -> Option<(u64, u64)> {
         // Before the mark: if it is intact afterwards, then there was no switch before the counter was read.
         let wall = tsc::read();
         let since_anchor = wall.wrapping_sub(self.anchor_wall.get());
@@ -116,11 +128,17 @@ impl ThreadClock {
         let intact = self.mark.intact();
         // `|` and not `||`: no condition waits for another (three jumps that are never taken, 19 instructions in all).
         if !intact | (since_anchor > self.anchor_max.get()) | (since_last > self.slice_max.get()) {
-            return self.resync();
+            return None;
         }
         self.last.set(wall);
         let cpu = self.anchor_cpu.get().wrapping_add(wall::short_ticks_to_ns(since_anchor, self.rate.get()));
-        Stamp { cpu, wall, broken: false }
+        Some((cpu, wall))
+    }
+
+    /// `wall` of the last stamp: no clock is read.
+    #[inline]
+    pub(crate) fn last_wall(&self) -> u64 {
+        self.last.get()
     }
 
     /// Now, and the real clock is read: a system call. On the rungs with a mark this is a new anchor.
@@ -134,7 +152,11 @@ impl ThreadClock {
         match self.rung() {
             Some(Rung::Rseq | Rung::PerfPage) => self.read_and_anchor(),
             Some(Rung::ThreadTime) | None => self.read_real(),
-            Some(Rung::Manual) => self.manual.stamp(),
+            Some(Rung::Manual) => {
+                let stamp = self.manual.stamp();
+                self.last.set(stamp.wall);
+                stamp
+            }
         }
     }
 
@@ -144,11 +166,10 @@ impl ThreadClock {
         if self.is_manual() { self.manual.wall() } else { wall::wall_ticks() }
     }
 
-    /// A difference of [`Stamp::wall`]s in nanoseconds: [`wall::ticks_to_ns`], except on the manual rung, whose wall
-    /// time is in nanoseconds already.
+    /// A difference of [`Stamp::wall`]s in nanoseconds. No branch: the rate of the manual rung is one.
     #[inline]
     pub(crate) fn ticks_to_ns(&self, ticks: u64) -> u64 {
-        if self.is_manual() { ticks } else { wall::ticks_to_ns(ticks) }
+        wall::scale(ticks, self.rate.get())
     }
 
     /// The self-test saw that the mark outlives a blocking system call: [`resync`](ThreadClock::resync) after one, or up

@@ -20,6 +20,9 @@ use super::tsc;
 /// product of a rate and the ticks of up to 16 ms fits into 64 bits, whatever the tick: [`short_ticks_to_ns`].
 const SHIFT: u32 = 40;
 
+/// The rate of a tick that is a nanosecond.
+pub(super) const ONE: u64 = 1 << SHIFT;
+
 /// Of the first measurement; somebody waits for it.
 const BASELINE_MIN_NS: u64 = 200_000;
 const BASELINE_MAX_NS: u64 = 16_000_000_000;
@@ -117,7 +120,8 @@ fn refine_now() {
     }
 }
 
-fn scale(ticks: u64, rate: u64) -> u64 {
+#[inline]
+pub(super) fn scale(ticks: u64, rate: u64) -> u64 {
     ((u128::from(ticks) * u128::from(rate)) >> SHIFT) as u64
 }
 

@@ -12,24 +12,31 @@ pub use frames::Entered;
 pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
 
+use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
-use crate::clock::{Clock, RemoteClock, Rung, Stamp, ThreadClock};
+use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
+use crate::journal as sentinel;
+use crate::node::hooks::Observer;
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node};
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use share::{LOOP, NOBODY};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 type Place = &'static Location<'static>;
 
 thread_local! {
     /// Const-initialised and without destructor: one plain load, and alive while other thread-locals are destroyed.
     static SLOT: Slot = const { Slot::new() };
+    /// The timer of the event loop that runs on this thread.
+    static TIMER: Cell<Option<&'static dyn Timer>> = const { Cell::new(None) };
     /// What needs a destructor: closes the thread's ledger.
-    static CLEANUP: Cleanup = const { Cleanup { guards: RefCell::new(Vec::new()) } };
+    static CLEANUP: Cleanup = const { Cleanup::new() };
 }
 
 pub(crate) struct Slot {
@@ -42,16 +49,20 @@ pub(crate) struct Slot {
     base: Cell<u32>,
     /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
     dead: Cell<u32>,
-    /// What the running poll's task waited for the thread, ns, until the first context polled in it is charged.
+    /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged.
     waited: Cell<u64>,
-    /// Where the running slice began.
-    last: Cell<Stamp>,
+    /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
+    last_cpu: Cell<u64>,
     clock: ThreadClock,
     ledger: Cell<Option<&'static Ledger>>,
     /// The ledger's id; 0 before there is one, and kept when the thread ends.
     id: Cell<u64>,
     /// The chain's reading at which the ledger began.
     start: Cell<u64>,
+    /// Blocking calls in polls are reported from this long on, ns; 0: they are not looked for.
+    blocking_min: Cell<u64>,
+    /// The thread's voluntary switches, when they were last read.
+    voluntary: Cell<u64>,
     /// Numbers for contexts and guards that this thread may give out: next and end.
     ids: Cell<(u64, u64)>,
     /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
@@ -62,6 +73,20 @@ const CLASS_CACHE: usize = 32;
 
 struct Cleanup {
     guards: RefCell<Vec<frames::Guarded>>,
+    /// Who wants to know of every context on this thread.
+    observers: RefCell<Vec<(u64, Observer)>>,
+    /// Observers are being told: what they switch themselves is not told.
+    telling: Cell<bool>,
+}
+
+impl Cleanup {
+    const fn new() -> Self {
+        Self {
+            guards: RefCell::new(Vec::new()),
+            observers: RefCell::new(Vec::new()),
+            telling: Cell::new(false),
+        }
+    }
 }
 
 impl Drop for Cleanup {
@@ -86,11 +111,13 @@ impl Slot {
             base: Cell::new(0),
             dead: Cell::new(0),
             waited: Cell::new(0),
-            last: Cell::new(Stamp { cpu: 0, wall: 0, broken: false }),
+            last_cpu: Cell::new(0),
             clock: ThreadClock::new(),
             ledger: Cell::new(None),
             id: Cell::new(0),
             start: Cell::new(0),
+            blocking_min: Cell::new(0),
+            voluntary: Cell::new(0),
             ids: Cell::new((0, 0)),
             classes: [const { Cell::new(None) }; CLASS_CACHE],
         }
@@ -110,7 +137,7 @@ impl Slot {
         let rung = self.clock.start(clock);
         let stamp = self.clock.resync();
         let ledger = Ledger::open();
-        self.last.set(stamp);
+        self.last_cpu.set(stamp.cpu);
         self.start.set(stamp.cpu);
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
@@ -121,7 +148,7 @@ impl Slot {
 
     fn close(&self) {
         if self.ledger.get().is_some() {
-            self.settle(self.clock.now());
+            self.settle_now();
         }
         if let Some(ledger) = self.ledger.take() {
             self.clock.stop();
@@ -134,13 +161,13 @@ impl Slot {
         if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
-        self.settle(self.clock.resync());
-        let charged = self.last.get().cpu.wrapping_sub(self.start.get());
+        self.settle_resynced();
+        let charged = self.last_cpu.get().wrapping_sub(self.start.get());
         self.clock.stop();
         let rung = self.clock.start(clock);
         let stamp = self.clock.resync();
         self.start.set(stamp.cpu.wrapping_sub(charged));
-        self.last.set(stamp);
+        self.last_cpu.set(stamp.cpu);
         if let Some(ledger) = self.ledger.get() {
             ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
         }
@@ -155,6 +182,36 @@ impl Context {
     pub fn current() -> Self {
         SLOT.with(Slot::share).context()
     }
+}
+
+/// Who is to be told of a switch from or to `node`, if nobody is being told already. [`told`] ends it.
+fn observers(node: &Node) -> Option<Vec<Observer>> {
+    let all = CLEANUP.try_with(|cleanup| {
+        if cleanup.telling.replace(true) {
+            return None;
+        }
+        let thread = cleanup.observers.borrow();
+        Some(thread.iter().map(|(_, observer)| observer.clone()).chain(node.observers()).collect())
+    });
+    all.ok().flatten()
+}
+
+fn told() {
+    let _ = CLEANUP.try_with(|cleanup| cleanup.telling.set(false));
+}
+
+/// Tells `observer` of every context on this thread from here on.
+pub(crate) fn add_observer(id: u64, observer: Observer) {
+    let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push((id, observer)));
+}
+
+/// Gives the observer back, to be dropped outside of the borrow.
+pub(crate) fn remove_observer(id: u64) -> Option<Observer> {
+    let remove = |cleanup: &Cleanup| {
+        let mut observers = cleanup.observers.borrow_mut();
+        observers.iter().position(|(other, _)| *other == id).map(|at| observers.remove(at).1)
+    };
+    CLEANUP.try_with(remove).ok().flatten()
 }
 
 /// Whether a thread that reads by `rung` already has what `wanted` asks for.
@@ -186,6 +243,32 @@ pub(crate) fn origin(class: &str, place: Place) -> Origin {
     })
 }
 
+/// The timer of an event loop, for deadlines.
+pub trait Timer: Sync {
+    /// What time it is for the loop's timers: paused time stands still.
+    fn now(&self) -> Instant;
+
+    /// Completes at `deadline`.
+    fn sleep_until(&self, deadline: Instant) -> Alarm;
+}
+
+/// A future that completes when it is time.
+pub type Alarm = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(crate) fn set_timer(timer: Option<&'static dyn Timer>) -> Option<&'static dyn Timer> {
+    TIMER.replace(timer)
+}
+
+/// The time, as the loop on this thread has it.
+pub(crate) fn now() -> Instant {
+    TIMER.get().map_or_else(Instant::now, Timer::now)
+}
+
+/// Something that wakes at `deadline`, if the loop on this thread has timers.
+pub(crate) fn alarm(deadline: Instant) -> Option<Alarm> {
+    TIMER.get().map(|timer| timer.sleep_until(deadline))
+}
+
 /// Wall ticks of this thread's clock.
 #[inline]
 pub(crate) fn ticks() -> u64 {
@@ -194,15 +277,39 @@ pub(crate) fn ticks() -> u64 {
 
 /// A difference of [`ticks`], in nanoseconds.
 pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
-    SLOT.with(|slot| slot.ticks_to_ns(ticks))
+    SLOT.with(|slot| slot.clock.ticks_to_ns(ticks))
 }
 
 /// Charges the slice that runs on this thread up to now.
 pub(crate) fn settle() {
     SLOT.with(|slot| {
         if slot.ready() {
-            slot.settle(slot.clock.now());
+            slot.settle_now();
             slot.publish();
+        }
+    });
+}
+
+/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.)
+pub(crate) fn settle_within(node: &Node) {
+    SLOT.with(|slot| {
+        let mut running = slot.current_node();
+        while let Some(inner) = running {
+            if std::ptr::eq(inner, node) {
+                return settle();
+            }
+            running = inner.birth.parent.as_ref().map(Context::node);
+        }
+    });
+}
+
+/// Adds to a context's cells what somebody measured elsewhere.
+pub(crate) fn charge(node: &Node, tally: &Tally) {
+    SLOT.with(|slot| {
+        if node.birth.owner == slot.id.get() {
+            node.local.add(tally);
+        } else {
+            node.abroad().shared.absorb(tally);
         }
     });
 }
@@ -212,15 +319,25 @@ pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
     SLOT.with(|slot| {
         slot.ready();
         let ledger = slot.ledger.get()?;
-        slot.settle(slot.clock.resync());
+        slot.settle_resynced();
         slot.publish();
-        Some((ledger, slot.last.get().cpu.wrapping_sub(slot.start.get())))
+        Some((ledger, slot.last_cpu.get().wrapping_sub(slot.start.get())))
     })
 }
 
 /// This thread's ledger, if it has one, without settling.
 pub(crate) fn ledger() -> Option<&'static Ledger> {
     SLOT.with(|slot| slot.ledger.get())
+}
+
+/// Reports blocking calls from `min` ns on; 0 for none. Returns what it was.
+pub(crate) fn watch_blocking(min: u64) -> u64 {
+    SLOT.with(|slot| {
+        if min != 0 && slot.ready() {
+            slot.voluntary.set(slot.clock.voluntary_switches());
+        }
+        slot.blocking_min.replace(min)
+    })
 }
 
 pub(crate) fn rung() -> Option<Rung> {
@@ -235,7 +352,7 @@ pub(crate) fn use_clock(clock: Clock) {
 pub(crate) fn resync_if_blind() {
     SLOT.with(|slot| {
         if slot.clock.blind_to_blocking() {
-            slot.settle(slot.clock.resync());
+            slot.settle_resynced();
         }
     });
 }
@@ -256,14 +373,30 @@ pub(crate) fn idle() {
 }
 
 /// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
+///
+/// Returns with the output whether a CPU budget is to be looked at.
 #[inline]
-pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
+pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
         slot.resume(share, woken);
         slot.place.set(Some(place));
-        let _count = frames::CountPoll(slot);
-        let _check = frames::PollCheck::new(slot, share);
-        f()
+        let count = frames::CountPoll { slot, share };
+        let check = frames::PollCheck::new(slot, share);
+        let output = f();
+        drop(check);
+        std::mem::forget(count);
+        let waited = slot.waited.take();
+        let budgeted = match share.own_node() {
+            Some(node) => {
+                slot.count_own_poll(node, waited);
+                node.budgeted
+            }
+            None => {
+                slot.count_poll_elsewhere(share, waited);
+                share.is_budgeted()
+            }
+        };
+        (output, budgeted)
     })
 }
 
@@ -279,12 +412,6 @@ pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R 
 }
 
 impl Slot {
-    fn publish(&self) {
-        if let Some(ledger) = self.ledger.get() {
-            ledger.running.publish(self.current_node().map_or(0, |node| node.birth.id), self.last.get().cpu);
-        }
-    }
-
     /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
     /// across threads they are unique, not in order.
     fn fresh_id(&self) -> u64 {

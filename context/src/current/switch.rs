@@ -6,27 +6,42 @@
 
 use super::Slot;
 use super::share::{LOOP, NOBODY, Share, address_of};
-use crate::clock::{self, Rung, Stamp};
-use crate::node::Node;
+use crate::clock::Stamp;
+use crate::journal as sentinel;
+use crate::node::hooks::{self, Hooks};
 use crate::node::ledger::Ledger;
+use crate::node::{Context, Node, contain};
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 impl Slot {
-    /// Charges the slice that ends at `now`, and begins the next.
-    #[inline]
-    pub(super) fn settle(&self, now: Stamp) {
-        let last = self.last.replace(now);
+    /// Charges the slice that ends at `now`, and begins the next. `began`: the wall ticks at which it began.
+    pub(super) fn settle(&self, now: Stamp, began: u64) {
+        let ns = now.cpu.wrapping_sub(self.last_cpu.replace(now.cpu)) as i64;
         let Some(ledger) = self.ledger.get() else { return };
-        let ns = now.cpu.wrapping_sub(last.cpu) as i64;
         if ns < 0 || now.broken {
-            self.settle_unusual(ledger, ns, last.wall);
+            self.settle_unusual(ledger, ns, began);
         } else {
-            self.charge(ledger, ns as u64, last.wall);
+            self.charge(ledger, ns as u64, began);
         }
+    }
+
+    /// The same, read now.
+    pub(super) fn settle_now(&self) -> Stamp {
+        let began = self.clock.last_wall();
+        let now = self.clock.now();
+        self.settle(now, began);
+        now
+    }
+
+    /// The same, and the kernel's own clock is read.
+    pub(super) fn settle_resynced(&self) -> Stamp {
+        let began = self.clock.last_wall();
+        let now = self.clock.resync();
+        self.settle(now, began);
+        now
     }
 
     /// The thread left the CPU in this slice, or the clock's extrapolation was a little ahead of the kernel's.
@@ -36,18 +51,33 @@ impl Slot {
         if ns < 0 {
             ledger.negative.add(ns.unsigned_abs());
         }
-        let wall = self.last.get().wall.saturating_sub(began);
-        let off = self.ticks_to_ns(wall).saturating_sub(cpu);
+        let wall = self.clock.last_wall().saturating_sub(began);
+        let off = self.clock.ticks_to_ns(wall).saturating_sub(cpu);
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.blocked.add(off),
-            Some(node) => node.shared.blocked.add_shared(off),
+            Some(node) => node.abroad().shared.blocked.add_shared(off),
             None if self.current.get() == LOOP => ledger.parked.add(off),
             None => ledger.sentinel.blocked.add(off),
         }
         self.charge(ledger, cpu, began);
+        if self.blocking_min.get() != 0 {
+            self.look_for_blocking_call(off);
+        }
     }
 
-    #[inline]
+    /// Was it preempted, or did it give up the CPU of its own accord? Only the kernel's count of voluntary switches
+    /// tells; it is read (~100 ns and more) when the thread was off the CPU, never else.
+    fn look_for_blocking_call(&self, off: u64) {
+        let switches = self.clock.voluntary_switches();
+        let blocked = switches != self.voluntary.replace(switches);
+        let Some(node) = self.current_node().filter(|_| blocked && off >= self.blocking_min.get()) else {
+            return;
+        };
+        let place = self.place.get().unwrap_or(node.birth.place);
+        let detail = format!("the thread slept for {:?}", Duration::from_nanos(off));
+        sentinel::report(ReportKind::BlockingCall, &node.name(), place, &detail);
+    }
+
     fn charge(&self, ledger: &Ledger, ns: u64, began: u64) {
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.cpu.add(ns),
@@ -64,16 +94,16 @@ impl Slot {
     #[cold]
     fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
         let Some(finished) = node.control.finished_at() else {
-            node.shared.cpu.add_shared(ns);
+            node.abroad().shared.cpu.add_shared(ns);
             ledger.foreign.add(ns);
             return;
         };
-        node.shared.late_cpu.add_shared(ns);
+        node.abroad().shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);
         if ns == 0 || began <= finished {
             return;
         }
-        let age = self.ticks_to_ns(self.last.get().wall.saturating_sub(finished));
+        let age = self.clock.ticks_to_ns(self.clock.last_wall().saturating_sub(finished));
         let place = self.place.get().unwrap_or(node.birth.place);
         let detail = format!(
             "finished {:?} ago, work that began at {place} still charges it",
@@ -83,20 +113,85 @@ impl Slot {
     }
 
     /// Makes `next`, a share that the slot now owns, current. Returns the share it was.
+    ///
+    /// The usual case stands here and nothing else: the clock need not be asked, and what was current is open and this
+    /// thread's own, or the loop. Half of the price of a switch is its `rdtsc`.
     #[inline]
     pub(super) fn switch_to(&self, next: *const Node) -> *const Node {
-        if !self.ready() {
-            return self.current.replace(next);
+        if hooks::anyone() { self.switch_observed(next) } else { self.swap(next) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn switch_observed(&self, next: *const Node) -> *const Node {
+        if self.current.get() == next {
+            return self.swap(next);
         }
-        let now = self.clock.now();
-        self.settle(now);
-        if let Some(node) = self.current_node() {
-            node.last_out.set(now.wall);
+        self.tell(|hooks, context| hooks.on_suspend(context));
+        let before = self.swap(next);
+        self.tell(|hooks, context| hooks.on_resume(context));
+        before
+    }
+
+    /// Tells the observers of what is current; not of switches that they make themselves.
+    fn tell(&self, what: impl Fn(&dyn Hooks, &Context)) {
+        let current = ManuallyDrop::new(Share::from_raw(self.current.get()));
+        let Some(context) = current.target() else { return };
+        let Some(observers) = super::observers(context.node()) else { return };
+        for observer in observers {
+            contain(context.node().name(), context.place(), || what(&*observer.0, &context));
+        }
+        super::told();
+    }
+
+    /// The switch itself.
+    #[inline]
+    fn swap(&self, next: *const Node) -> *const Node {
+        let began = self.clock.last_wall();
+        // Says nothing before the books are open: its mark is never intact then.
+        let Some((cpu, wall)) = self.clock.glance() else { return self.switch_anew(next) };
+        let ns = cpu.wrapping_sub(self.last_cpu.replace(cpu));
+        let Some(ledger) = self.ledger.get() else { return self.current.replace(next) };
+        match self.current_node() {
+            Some(node) if (node.gate.load(Relaxed) == self.id.get()) & (ns as i64 >= 0) => {
+                node.local.cpu.add(ns);
+                node.last_out.set(wall);
+            }
+            None if (self.current.get() == LOOP) & (ns as i64 >= 0) => ledger.runtime.add(ns),
+            _ => return self.switch_unusual(next, ledger, ns as i64, began),
         }
         let before = self.current.replace(next);
-        if let Some(ledger) = self.ledger.get() {
-            ledger.running.publish(self.current_node().map_or(0, |node| node.birth.id), now.cpu);
+        ledger.running.publish(self.current_node().map_or(0, |node| node.id), cpu);
+        before
+    }
+
+    /// From somebody else's context, a finished one, the sentinel; or the clock was a little ahead of the kernel's.
+    #[cold]
+    #[inline(never)]
+    fn switch_unusual(&self, next: *const Node, ledger: &Ledger, ns: i64, began: u64) -> *const Node {
+        match u64::try_from(ns) {
+            Ok(ns) => self.charge(ledger, ns, began),
+            Err(_) => self.settle_unusual(ledger, ns, began),
         }
+        self.replace(next)
+    }
+
+    /// The switch with all its doubts.
+    #[cold]
+    #[inline(never)]
+    fn switch_anew(&self, next: *const Node) -> *const Node {
+        if self.ready() {
+            self.settle_now();
+        }
+        self.replace(next)
+    }
+
+    fn replace(&self, next: *const Node) -> *const Node {
+        if let Some(node) = self.current_node() {
+            node.last_out.set(self.clock.last_wall());
+        }
+        let before = self.current.replace(next);
+        self.publish();
         before
     }
 
@@ -119,33 +214,52 @@ impl Slot {
             0 if switched => share.node().map_or(0, |node| node.last_out.get()),
             woken => woken,
         };
-        let waited = if since == 0 { 0 } else { self.last.get().wall.saturating_sub(since) };
-        self.waited.set(if waited == 0 { 0 } else { self.ticks_to_ns(waited) });
+        let waited = if since == 0 { 0 } else { self.clock.last_wall().saturating_sub(since) };
+        self.waited.set(waited);
     }
 
-    /// Counts a poll of what is current, and charges it with what the task has waited for the thread.
+    /// Counts a poll of `share`, and charges it with what its task has waited for the thread.
     ///
     /// The first context polled in a poll takes the whole of it: a request inside a connection's task, say, for the
     /// request is what waited.
     #[inline]
-    pub(super) fn count_poll(&self) {
+    pub(super) fn count_poll(&self, share: &Share) {
         let waited = self.waited.take();
-        match self.current_node() {
-            Some(node) if node.birth.owner == self.id.get() => {
-                node.local.polls.add(1);
-                node.local.queued.add(waited);
+        match share.own_node() {
+            Some(node) => self.count_own_poll(node, waited),
+            None => self.count_poll_elsewhere(share, waited),
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_own_poll(&self, node: &Node, waited: u64) {
+        node.local.polls.add(1);
+        if waited != 0 {
+            node.local.queued.add(self.clock.ticks_to_ns(waited));
+        }
+    }
+
+    /// Of another thread's context, the loop or nobody.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn count_poll_elsewhere(&self, share: &Share, waited: u64) {
+        let waited = self.clock.ticks_to_ns(waited);
+        match (share.node(), self.ledger.get()) {
+            (Some(node), _) => {
+                node.abroad().shared.polls.add_shared(1);
+                node.abroad().shared.queued.add_shared(waited);
             }
-            Some(node) => {
-                node.shared.polls.add_shared(1);
-                node.shared.queued.add_shared(waited);
+            (None, Some(ledger)) if share.node != LOOP => {
+                ledger.sentinel.polls.add(1);
+                ledger.sentinel.queued.add(waited);
             }
-            None if self.current.get() == LOOP => {}
-            None => {
-                if let Some(ledger) = self.ledger.get() {
-                    ledger.sentinel.polls.add(1);
-                    ledger.sentinel.queued.add(waited);
-                }
-            }
+            (None, _) => {}
+        }
+    }
+
+    pub(super) fn publish(&self) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.running.publish(self.current_node().map_or(0, |node| node.id), self.last_cpu.get());
         }
     }
 
@@ -165,9 +279,5 @@ impl Slot {
     pub(super) fn become_nobody(&self) {
         let before = self.switch_to(NOBODY);
         drop(Share::from_raw(before));
-    }
-
-    pub(super) fn ticks_to_ns(&self, ticks: u64) -> u64 {
-        if self.clock.rung() == Some(Rung::Manual) { ticks } else { clock::ticks_to_ns(ticks) }
     }
 }

@@ -11,14 +11,18 @@ use std::task::Waker;
 pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
 
 pub(crate) struct Control {
-    /// Wall ticks at which it finished; 0 while open.
-    finished_at: AtomicU64,
+    /// Open: how many holds there are, and [`WANTED`] if it is to finish with the last of them. Finished: [`FINISHED`] and
+    /// the wall ticks at that time. One word, so that a hold and a finish never miss each other.
+    life: AtomicU64,
     /// There are hooks, or were.
     hooked: AtomicBool,
     /// First wins; never taken back.
     cancelled: OnceLock<Cancelled>,
     rare: Mutex<Rare>,
 }
+
+const FINISHED: u64 = 1 << 63;
+const WANTED: u64 = 1 << 62;
 
 #[derive(Default)]
 struct Rare {
@@ -30,23 +34,38 @@ impl Control {
     pub(super) const fn new() -> Self {
         let rare = Rare { hooks: Vec::new(), waiters: Waiters::new() };
         Self {
-            finished_at: AtomicU64::new(0),
+            life: AtomicU64::new(0),
             hooked: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             rare: Mutex::new(rare),
         }
     }
 
-    /// Whether this call is the one that finishes it.
+    /// Whether this call is the one that finishes it. If it is held, the last hold will.
     pub(crate) fn finish(&self, now: u64) -> bool {
-        self.finished_at.compare_exchange(0, now.max(1), Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        let next = |life| match life {
+            0 | WANTED => Some(FINISHED | now),
+            held if held & FINISHED == 0 => Some(held | WANTED),
+            _ => None,
+        };
+        let before = self.life.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        matches!(before, Ok(0 | WANTED))
     }
 
     pub(crate) fn finished_at(&self) -> Option<u64> {
-        match self.finished_at.load(Ordering::Acquire) {
-            0 => None,
-            at => Some(at),
-        }
+        let life = self.life.load(Ordering::Acquire);
+        (life & FINISHED != 0).then_some(life & !FINISHED)
+    }
+
+    /// Keeps it open until [`release`](Self::release). False if it has finished.
+    pub(crate) fn hold(&self) -> bool {
+        let next = |life| (life & FINISHED == 0).then_some(life + 1);
+        self.life.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
+    }
+
+    /// Ends one hold. Whether it was the last of a context that is to finish: the caller finishes it.
+    pub(crate) fn release(&self) -> bool {
+        self.life.fetch_sub(1, Ordering::SeqCst) == WANTED + 1
     }
 
     /// Stores a hook, or gives it back if the context has finished.
@@ -55,7 +74,7 @@ impl Control {
         // First say that there are hooks, then look whether it has finished; `finish` does it the other way round. All
         // are SeqCst, so at least one of the two sees the other, and the lock sorts out the rest.
         self.hooked.store(true, Ordering::SeqCst);
-        if self.finished_at.load(Ordering::SeqCst) != 0 {
+        if self.life.load(Ordering::SeqCst) & FINISHED != 0 {
             return Err(hook);
         }
         rare.hooks.push(hook);

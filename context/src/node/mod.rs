@@ -1,6 +1,7 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
 mod control;
+pub(crate) mod hooks;
 pub(crate) mod ledger;
 mod raw;
 mod tree;
@@ -10,11 +11,12 @@ pub use raw::Context;
 pub(crate) use raw::{Birth, Extras, Node};
 
 use crate::cancel::{Cancelled, Reason};
+use crate::cells::Tally;
 use crate::class;
+use crate::journal as sentinel;
 use crate::report::ReportKind;
-use crate::sentinel_log as sentinel;
-use crate::usage::Usage;
 use crate::value::Key;
+use hooks::Observer;
 use ledger::{Ledger, RunningSlice};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -52,6 +54,7 @@ static SENTINEL: LazyLock<Context> = LazyLock::new(|| {
         opened: 0,
         place: Location::caller(),
         deadline: None,
+        budgeted: false,
         extras: None,
     })
 });
@@ -78,8 +81,8 @@ impl Context {
     }
 
     /// `class#id`, for logs.
-    pub fn name(&self) -> impl fmt::Display + use<> {
-        Name { class: self.class(), id: self.node().birth.id }
+    pub fn name(&self) -> Name {
+        self.node().name()
     }
 
     /// The context it is a part of.
@@ -127,15 +130,6 @@ impl Context {
         self.node().control.cancelled().map(|cancelled| cancelled.reason)
     }
 
-    /// For synchronous code: fails once the context is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// [`Cancelled`], with the reason and the line that cancelled.
-    pub fn check(&self) -> Result<(), Cancelled> {
-        self.node().control.cancelled().map_or(Ok(()), Err)
-    }
-
     /// Cancels this context and everything below it. The first reason wins; returns whether this was the first here.
     ///
     /// Nothing is interrupted: work notices where it asks ([`check`](Self::check), [`cancelled`](Self::cancelled),
@@ -145,7 +139,7 @@ impl Context {
         self.cancel_at(Cancelled { reason, place: Location::caller() })
     }
 
-    fn cancel_at(&self, cancelled: Cancelled) -> bool {
+    pub(crate) fn cancel_at(&self, cancelled: Cancelled) -> bool {
         if self.is_sentinel() {
             return false;
         }
@@ -189,14 +183,14 @@ impl Node {
     }
 
     /// Own usage; `slices` are those that run now.
-    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Usage {
-        let mut own = self.local.read() + self.shared.read();
+    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Tally {
+        let mut own = self.own_tally();
         own.cpu += tree::slice_of(self, slices);
         own
     }
 
     /// Own usage and everything below.
-    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Usage {
+    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Tally {
         tree::total(self, slices)
     }
 
@@ -208,24 +202,35 @@ impl Node {
             return false;
         }
         self.gate.store(0, Ordering::Release);
-        self.birth.class.finished.add_shared(1);
         true
+    }
+
+    /// Who wants to know of this very context.
+    pub(crate) fn observers(&self) -> impl Iterator<Item = Observer> {
+        self.extras().into_iter().flat_map(|extras| &extras.observers).cloned()
     }
 
     /// Whether anyone is to be told of the end: hooks, or children. Most contexts have neither.
     pub(crate) fn has_finish_work(&self) -> bool {
-        self.control.has_hooks() || self.links.has_children()
+        hooks::anyone() || self.control.has_hooks() || self.links.has_children()
     }
 
-    /// Runs the hooks with the final total. A panic in one is reported and does not keep the others from running.
-    pub(crate) fn run_finish_hooks(&self) {
+    /// Runs the hooks of `context`, which is this node, with the final total. A panic in one is reported and does not
+    /// keep the others from running.
+    pub(crate) fn run_finish_hooks(&self, context: Option<&Context>) {
         let hooks = self.control.take_hooks();
-        if hooks.is_empty() {
+        let observers = if hooks::anyone() { hooks::finish_observers() } else { Vec::new() };
+        if hooks.is_empty() && observers.is_empty() && self.observers().next().is_none() {
             return;
         }
-        let usage = self.total(&[]);
+        let usage = self.total(&[]).into();
         for hook in hooks {
             contain(self.name(), self.birth.place, || hook(&usage));
+        }
+        // The last handle went: there is nothing left to show but the usage, which the hooks had.
+        let Some(context) = context else { return };
+        for observer in observers.into_iter().chain(self.observers()) {
+            contain(self.name(), self.birth.place, || observer.0.on_finish(context, &usage));
         }
     }
 
@@ -236,9 +241,9 @@ impl Node {
     }
 }
 
-/// Class and number, as one value that outlives the context.
-#[derive(Clone, Copy)]
-pub(crate) struct Name {
+/// The name of a context, `class#id`: a value that outlives the context and does not hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
     class: &'static str,
     id: u64,
 }
@@ -253,21 +258,14 @@ impl fmt::Display for Name {
 fn finish_at_last(node: &Node) {
     // The time is of no use any more: nobody is left to ask.
     if node.finish(1) && node.has_finish_work() {
-        node.run_finish_hooks();
+        node.run_finish_hooks(None);
     }
 }
 
-/// Unlinks from the parent; the returned total is what the parent was given.
-fn close_books(node: &Node, address: NonNull<Node>) -> Usage {
+/// Unlinks from the parent, which is given the total.
+fn fold(node: &Node, address: NonNull<Node>) {
     // It has no children: each holds a handle of it.
-    let total = || node.local.read() + node.shared.read() + node.folded.read();
-    tree::unlink(node, address, total)
-}
-
-/// Moves a node's cells into its class. Under the registry's lock.
-fn settle_class(node: &Node, total: Usage) {
-    node.birth.class.own.absorb(node.own(&[]));
-    node.birth.class.total.absorb(total);
+    tree::unlink(node, address, || tree::without_children(node));
 }
 
 /// Runs user code whose panic must not reach the code around it.

@@ -3,15 +3,10 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::panic::Location;
-use std::sync::atomic::Ordering;
-
-use context::Context;
 
 use super::addrs::sealed::Target;
 use super::addrs::{Addrs, ToSocketAddrs};
-use crate::current;
-use crate::join::{Job, JoinHandle};
-use crate::task::raw;
+use crate::blocking;
 
 /// The addresses of a host. What is an address already needs no look-up; a name is looked up on the blocking pool, on the
 /// account of the caller.
@@ -37,7 +32,8 @@ pub(super) async fn resolve(target: io::Result<Target>) -> io::Result<Addrs> {
     match target? {
         Target::Known(addrs) => Ok(addrs),
         Target::Name(host, port) => {
-            let addrs = off_the_loop(move || (host.as_str(), port).to_socket_addrs()).await??;
+            let look_up = move || (host.as_str(), port).to_socket_addrs();
+            let addrs = blocking::run(Location::caller(), look_up).await??;
             Ok(Addrs::Many(addrs))
         }
     }
@@ -60,23 +56,4 @@ pub(super) async fn first_of<T>(
         }
     }
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")))
-}
-
-/// Runs `job` where it may block.
-fn off_the_loop<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    let context = Context::current();
-    let done = Job::new(raw::fresh_id(), context.clone(), Location::caller());
-    let handle = JoinHandle::job(done.clone());
-    let elsewhere = current::with(|core| core.map(|core| core.elsewhere.clone()));
-    if let Some(elsewhere) = &elsewhere {
-        elsewhere.fetch_add(1, Ordering::AcqRel);
-    }
-    std::thread::spawn(move || {
-        let result = context.scope(job);
-        done.complete(Ok(result));
-        if let Some(elsewhere) = elsewhere {
-            elsewhere.fetch_sub(1, Ordering::AcqRel);
-        }
-    });
-    handle
 }

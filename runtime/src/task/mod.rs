@@ -45,8 +45,8 @@
 //!    these run foreign code.
 //! 5. `id` is set from [`table::Admission::insert`] until the slot is freed or its handle gone. Operations for handles begin
 //!    with comparing it, exactly; a generation is enough only for a wake.
-//! 6. `next` belongs to the run queue while `QUEUED` and to the free list while vacant; so a slot is freed only when it
-//!    is not queued.
+//! 6. A slot is freed only when it is not queued: its link belongs to the run queue while `QUEUED`, and its `group` to the
+//!    list of vacant slots while vacant.
 //! 7. Nothing of ours is borrowed while user code runs: a poll, a destructor, or the clone, drop or wake of a waker. There
 //!    is no `RefCell` here at all, and each function ends its writes before it lets such code run.
 
@@ -57,8 +57,20 @@ pub(crate) mod state;
 pub(crate) mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod tracking;
 
 use std::any::Any;
+
+/// What happens to a task's context when the task has ended and the loop has left it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// Nothing: it is the context of others, too.
+    Stay,
+    /// It finishes: it was made for this task.
+    Finish,
+    /// It is not held open for this task any more.
+    Release,
+}
 
 /// Why a task has no output.
 pub(crate) enum JoinFailure {

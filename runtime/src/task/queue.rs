@@ -6,23 +6,17 @@
 use std::cell::Cell;
 
 use crate::handle::Packed;
-use crate::task::slots::{NONE, Slot, Slots};
+use crate::task::slots::{Entry, Slot, Slots};
 use crate::task::state::Schedule;
 
 /// The id of no group: nothing is woken "from within" it.
 pub(crate) const NO_GROUP: u64 = u64::MAX;
-
-/// Why a lookup cannot fail.
-const LINKED: &str = "the list runs through slots only";
 
 /// How far into the queue a shuffled pop looks. Bounds its cost; farther tasks get their chance as nearer ones leave.
 const SHUFFLE_REACH: u32 = 64;
 
 pub(crate) struct Queue {
     pub(crate) slots: Slots,
-    head: Cell<u32>,
-    tail: Cell<u32>,
-    len: Cell<u32>,
     running_group: Cell<u64>,
     /// State of the shuffle; 0 = first in, first out.
     shuffle: Cell<u64>,
@@ -30,14 +24,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new() -> Queue {
-        Queue {
-            slots: Slots::new(),
-            head: Cell::new(NONE),
-            tail: Cell::new(NONE),
-            len: Cell::new(0),
-            running_group: Cell::new(NO_GROUP),
-            shuffle: Cell::new(0),
-        }
+        Queue { slots: Slots::new(), running_group: Cell::new(NO_GROUP), shuffle: Cell::new(0) }
     }
 
     /// Queues the task, unless it is queued already, has finished, or `handle` is stale. `stamp` is asked for the wall
@@ -47,47 +34,32 @@ impl Queue {
     /// code.
     #[inline]
     pub(crate) fn schedule(&self, handle: Packed, stamp: impl FnOnce() -> u64) -> bool {
-        let Some(slot) = self.slots.get(handle.slot()) else { return false };
-        let Schedule::Push(word) = slot.word.get().schedule(handle) else { return false };
-        slot.word.set(word);
-        self.link(handle.slot(), slot, stamp);
+        let Some(entry) = self.slots.entry(handle.slot()) else { return false };
+        let Schedule::Push(word) = entry.slot().word.get().schedule(handle) else { return false };
+        entry.slot().word.set(word);
+        self.link(entry, stamp);
         true
     }
 
     /// Appends a slot whose word says `QUEUED` since just now.
     #[inline]
-    pub(crate) fn link(&self, number: u32, slot: &Slot, stamp: impl FnOnce() -> u64) {
+    pub(crate) fn link(&self, entry: Entry<'_>, stamp: impl FnOnce() -> u64) {
+        let slot = entry.slot();
         let own = slot.group.get() == self.running_group.get();
         slot.woken.set(if own { 0 } else { stamp() });
-        slot.next.set(NONE);
-        let tail = self.tail.replace(number);
-        match self.len.get() {
-            0 => self.head.set(number),
-            _ => self.slots.get(tail).expect(LINKED).next.set(number),
-        }
-        self.len.set(self.len.get() + 1);
+        entry.append();
     }
 
     /// Unlinks the slot that is next; its word still says `QUEUED`.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<(u32, &Slot)> {
-        if self.shuffle.get() != 0 {
-            return self.pop_shuffled();
-        }
-        if self.len.get() == 0 {
-            return None;
-        }
-        let number = self.head.get();
-        let slot = self.slots.get(number).expect(LINKED);
-        self.head.set(slot.next.get());
-        self.len.set(self.len.get() - 1);
-        Some((number, slot))
+    pub(crate) fn pop(&self) -> Option<&Slot> {
+        if self.shuffle.get() == 0 { self.slots.pop() } else { self.pop_shuffled() }
     }
 
     /// How many are queued. A turn of the loop pops as many as there were at its start.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.len.get()
+        self.slots.queued()
     }
 
     /// The group on whose behalf the thread runs now; [`NO_GROUP`] while the loop itself works.
@@ -104,24 +76,8 @@ impl Queue {
     }
 
     #[cold]
-    fn pop_shuffled(&self) -> Option<(u32, &Slot)> {
-        let (mut before, mut number) = (NONE, self.head.get());
-        if number == NONE {
-            return None;
-        }
-        for _ in 0..self.random() % self.len.get().clamp(1, SHUFFLE_REACH) as u64 {
-            (before, number) = (number, self.slots.get(number)?.next.get());
-        }
-        let slot = self.slots.get(number)?;
-        match before {
-            NONE => self.head.set(slot.next.get()),
-            before => self.slots.get(before)?.next.set(slot.next.get()),
-        }
-        if self.tail.get() == number {
-            self.tail.set(before);
-        }
-        self.len.set(self.len.get() - 1);
-        Some((number, slot))
+    fn pop_shuffled(&self) -> Option<&Slot> {
+        self.slots.pop_after(self.random() % self.len().clamp(1, SHUFFLE_REACH) as u64)
     }
 
     /// xorshift64.
@@ -145,8 +101,8 @@ mod tests {
     fn queue(n: u32) -> Queue {
         let queue = Queue::new();
         for number in 0..n {
-            let slot = queue.slots.get_or_make(number);
-            slot.word.set(Word::vacant(0).occupy(true));
+            let slot = queue.slots.make(number).slot();
+            slot.word.set(Word::vacant(0).reserve());
             slot.group.set(number as u64 % 3);
         }
         queue
@@ -158,10 +114,10 @@ mod tests {
 
     /// Pops as the loop would, and puts the task back to idle.
     fn pop(queue: &Queue) -> Option<u32> {
-        let (number, slot) = queue.pop()?;
+        let slot = queue.pop()?;
         let Begin::Poll(word) = slot.word.get().begin() else { panic!("{:?}", slot.word.get()) };
         slot.word.set(word.suspend());
-        Some(number)
+        Some(slot.number)
     }
 
     #[test]

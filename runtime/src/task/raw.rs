@@ -1,4 +1,4 @@
-//! The task's memory: header, and future or result in one place. **Fenced: the unsafe of tasks is all here**, and
+//! The task's memory: header, and future or result in one place. **Fenced: the unsafe of a task is all here**, and
 //! nothing unsafe leaves: [`Task`] owns its cell alone (it is neither `Clone` nor `Copy`), and whoever wants to poll,
 //! drop or take must have it in hand. So the borrow checker proves outside of this file what other task harnesses
 //! prove by protocol.
@@ -13,7 +13,8 @@
 //! Who may touch what:
 //!
 //! 1. `vtable`, `id` and `place` never change; anyone with a reference to the task reads them.
-//! 2. `share` changes only through `&mut Task`, so the `&Share` of [`Task::split`] is good for as long as the borrow.
+//! 2. `share` and `ends_context` change only through `&mut Task`, so the `&Share` of [`Task::split`] is good for as long
+//!    as the borrow.
 //! 3. `stage` says what `contents` holds. It and `contents` are touched only through [`Contents`], which borrows the task
 //!    mutably and of which there is one at a time.
 //! 4. `stage` becomes `Empty` *before* a value is dropped or moved out, and anything else only *after* it was written: user
@@ -37,7 +38,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use crate::task::JoinFailure;
+use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
 /// A task, owned. Dropping it drops what it holds and frees its memory; [`Pool::reclaim`] keeps the memory.
@@ -94,7 +95,7 @@ impl Pool {
         let vtable = const { &VTable::of::<F>() };
         let cell = self.memory(vtable.memory).cast::<Cellular<F>>();
         let header =
-            Header { vtable, id, place, share, stage: Cell::new(Stage::Future), ends_context: false };
+            Header { vtable, id, place, share, stage: Cell::new(Stage::Future), ending: Ending::Stay };
         let contents = Union { future: ManuallyDrop::new(future) };
         // SAFETY: `memory` gave us this block alone, of this very layout.
         unsafe { cell.write(Cellular { header, contents }) };
@@ -177,10 +178,6 @@ impl Drop for Pool {
 }
 
 impl Task {
-    pub(crate) fn id(&self) -> u64 {
-        self.header().id
-    }
-
     /// Where it was spawned.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.header().place
@@ -214,26 +211,23 @@ impl Task {
         if header.id != ticket.id {
             return None;
         }
-        match header.stage.get() {
-            Stage::Future | Stage::Empty => None,
-            Stage::Output => {
-                header.stage.set(Stage::Empty);
-                // SAFETY: the stage said that there is an output, and it is moved out once, as the stage is `Empty` now.
-                // Its type is `T`: ids are process-unique, and task and ticket of one id were made in one call.
-                Some(Ok(unsafe { self.cell_contents().cast::<T>().read() }))
-            }
-            Stage::Failed => self.take_failure().map(Err),
+        if header.stage.get() != Stage::Output {
+            return self.take_failure().map(Err);
         }
+        header.stage.set(Stage::Empty);
+        // SAFETY: the stage said that there is an output, and it is moved out once, as the stage is `Empty` now.
+        // Its type is `T`: ids are process-unique, and task and ticket of one id were made in one call.
+        Some(Ok(unsafe { self.cell_contents().cast::<T>().read() }))
     }
 
-    /// The context ends with this task.
-    pub(crate) fn end_context(&mut self) {
+    /// Says what happens to the context when the task has ended.
+    pub(crate) fn set_ending(&mut self, ending: Ending) {
         // SAFETY: the cell lives as long as the task; by `&mut self` there is no other reference to the header.
-        unsafe { self.cell.as_mut() }.ends_context = true;
+        unsafe { self.cell.as_mut() }.ending = ending;
     }
 
-    pub(crate) fn ends_context(&self) -> bool {
-        self.header().ends_context
+    pub(crate) fn ending(&self) -> Ending {
+        self.header().ending
     }
 
     /// Moves the failure out, if that is what there is.
@@ -303,7 +297,14 @@ impl Contents<'_> {
     }
 
     /// Drops whatever there is: future, output or failure. It counts as dropped even if its destructor unwinds.
+    #[inline]
     pub(crate) fn discard(&mut self) {
+        if self.header().stage.get() != Stage::Empty {
+            self.discard_value();
+        }
+    }
+
+    fn discard_value(&mut self) {
         let header = self.header();
         let stage = header.stage.replace(Stage::Empty);
         let contents = contents_of(self.cell, header.vtable);
@@ -355,8 +356,7 @@ struct Header {
     place: &'static Location<'static>,
     share: Share,
     stage: Cell<Stage>,
-    /// The context was made for this task, and finishes when it ends.
-    ends_context: bool,
+    ending: Ending,
 }
 
 /// What the contents are.

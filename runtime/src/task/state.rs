@@ -23,12 +23,12 @@ use crate::handle::{GENERATION_MAX, Packed};
 
 /// The cell holds a future.
 ///
-/// Set by [`Word::occupy`]; cleared by [`Word::finish`], after the future was dropped. A wake counts only while this is set.
+/// Set by [`Word::occupy`] and [`Word::reserve`]; cleared by [`Word::finish`], after the future was dropped. A wake counts only while this is set.
 pub(crate) const LIVE: u32 = 1;
 
 /// The slot is linked into the run queue.
 ///
-/// Set by [`Word::schedule`] and [`Word::abort`]; cleared by [`Word::begin`]. While set the slot is never freed, since
+/// Set by [`Word::occupy`], [`Word::schedule`] and [`Word::abort`]; cleared by [`Word::begin`]. While set the slot is never freed, since
 /// the queue would otherwise hand out the slot's next task, or hold the slot twice. May coexist with everything.
 pub(crate) const QUEUED: u32 = 2;
 
@@ -143,10 +143,17 @@ impl Word {
         self.0 & flags != 0
     }
 
-    /// A task moves in. `handle`: somebody may ask for its result.
-    pub(crate) const fn occupy(self, handle: bool) -> Word {
+    /// A task moves in, with a handle, and queued for its first poll.
+    #[inline]
+    pub(crate) const fn occupy(self) -> Word {
         debug_assert!(self.0 & FLAGS == 0);
-        Word(self.0 | LIVE | if handle { HANDLE } else { 0 })
+        Word(self.0 | LIVE | QUEUED | HANDLE)
+    }
+
+    /// Somebody takes the slot for a future that is kept elsewhere.
+    pub(crate) const fn reserve(self) -> Word {
+        debug_assert!(self.0 & FLAGS == 0);
+        Word(self.0 | LIVE)
     }
 
     /// Somebody woke `handle`. One mask and one compare decide generation, life and "not queued yet" together.
@@ -334,8 +341,8 @@ mod tests {
     /// the module's table, no more, and each can reach "freed".
     #[test]
     fn only_the_states_of_the_table_are_reachable() {
-        let first = Word::vacant(G).occupy(true);
-        let mut seen = vec![first, Word::vacant(G).occupy(false)];
+        let first = Word::vacant(G).occupy();
+        let mut seen = vec![first, Word::vacant(G).reserve()];
         let mut next = 0;
         while next < seen.len() {
             for successor in successors(seen[next]).into_iter().filter(|w| w.generation() == G) {

@@ -8,19 +8,20 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Waker;
 
 use crate::handle::Packed;
-use crate::task::JoinFailure;
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
-use crate::task::slots::{NONE, Slot};
-use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, Release, Settle};
+use crate::task::slots::{Entry, Slot};
+use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle};
+use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
 pub(crate) struct Table {
-    runtime: u16,
+    /// The handle of slot 0, generation 0.
+    base: Packed,
     queue: Queue,
     pool: Pool,
-    /// First of the vacant slots that were used before.
-    free: Cell<u32>,
+    /// First of the vacant slots that were used before; they go on through their `group`s.
+    free: Cell<u64>,
     /// Slots from here on were never used.
     used: Cell<u32>,
     occupied: Cell<u32>,
@@ -29,10 +30,13 @@ pub(crate) struct Table {
     seized: Cell<u32>,
 }
 
+/// The end of the vacant slots.
+const NO_SLOT: u64 = u64::MAX;
+
 /// The right to insert one task.
 pub(crate) struct Admission<'a> {
     table: &'a Table,
-    ends_context: bool,
+    ending: Ending,
 }
 
 /// Why a task was not admitted.
@@ -44,10 +48,9 @@ pub(crate) enum Refused {
 
 /// What came out of the queue.
 pub(crate) enum Next<'a> {
-    /// Poll it.
-    Poll(Polling<'a>),
-    /// It was aborted: drop its future.
-    Drop(Polling<'a>),
+    /// A task: poll it, or drop its future if it [was aborted](Polling::is_aborted). (One variant for both: with two, the
+    /// compiler passes the task through memory.)
+    Task(Polling<'a>),
     /// This slot has no task in it ([`Table::reserve`]): its owner was woken, at these wall ticks.
     Bare { handle: Packed, woken: u64 },
     /// Nothing to do: it finished while it was queued. Counts as one of the turn.
@@ -60,7 +63,6 @@ pub(crate) enum Next<'a> {
 pub(crate) struct Polling<'a> {
     table: &'a Table,
     slot: &'a Slot,
-    number: u32,
     task: Option<Task>,
 }
 
@@ -88,10 +90,10 @@ impl Table {
     /// The table of the runtime with that index.
     pub(crate) fn new(runtime: u16) -> Table {
         Table {
-            runtime,
+            base: Packed::new(runtime, 0, 0),
             queue: Queue::new(),
             pool: Pool::new(),
-            free: Cell::new(NONE),
+            free: Cell::new(NO_SLOT),
             used: Cell::new(0),
             occupied: Cell::new(0),
             closing: Cell::new(false),
@@ -107,30 +109,22 @@ impl Table {
     }
 
     /// Takes the next task out of the queue and out of its slot, and makes its group the running one.
-    #[inline]
+    // One caller, the loop: what it returns shall not go through memory.
+    #[inline(always)]
     pub(crate) fn next(&self) -> Option<Next<'_>> {
-        let (number, slot) = self.queue.pop()?;
-        let word = match slot.word.get().begin() {
-            Begin::Poll(word) | Begin::Drop(word) => word,
-            Begin::Leave(word) => {
-                slot.word.set(word);
-                return Some(Next::Stale);
-            }
-            Begin::Free(word) => {
-                slot.word.set(word);
-                self.add_free(number, slot);
-                return Some(Next::Stale);
-            }
+        let slot = self.queue.pop()?;
+        let begin = slot.word.get().begin();
+        let (Begin::Poll(word) | Begin::Drop(word)) = begin else {
+            self.skip(slot, begin);
+            return Some(Next::Stale);
         };
-        let task = slot.task.take();
         self.queue.set_running_group(slot.group.get());
-        if task.is_none() {
+        let Some(task) = slot.task.take() else {
             slot.word.set(word.suspend());
-            return Some(Next::Bare { handle: self.handle(number, slot), woken: slot.woken.get() });
-        }
+            return Some(Next::Bare { handle: self.handle(slot), woken: slot.woken.get() });
+        };
         slot.word.set(word);
-        let polling = Polling { table: self, slot, number, task };
-        Some(if word.has(ABORTED) { Next::Drop(polling) } else { Next::Poll(polling) })
+        Some(Next::Task(Polling { table: self, slot, task: Some(task) }))
     }
 
     /// The loop itself works from now on: wakes are from outside of every group.
@@ -161,9 +155,36 @@ impl Table {
             let Some(task) = slot.task.take() else { continue };
             slot.word.set(word);
             self.queue.set_running_group(slot.group.get());
-            return Some(Polling { table: self, slot, number, task: Some(task) });
+            return Some(Polling { table: self, slot, task: Some(task) });
         }
         None
+    }
+
+    /// Whether that very task has not finished.
+    pub(crate) fn is_live(&self, handle: Packed) -> bool {
+        let word = self.queue.slots.get(handle.slot()).map(|slot| slot.word.get());
+        word.is_some_and(|word| word.generation() == handle.generation() && word.has(LIVE))
+    }
+
+    /// Context and place of the task, if it waits for a wake: neither queued nor running nor done.
+    pub(crate) fn idle(&self, handle: Packed) -> Option<(context::Context, &'static Location<'static>)> {
+        let slot = self.queue.slots.get(handle.slot())?;
+        let word = slot.word.get();
+        if word.generation() != handle.generation() || !word.has(LIVE) || word.has(QUEUED | RUNNING) {
+            return None;
+        }
+        look(slot)
+    }
+
+    /// Aborts every task that waits or is queued; says whose they were, and where they were spawned.
+    pub(crate) fn abort_all(&self) -> Vec<(context::Context, &'static Location<'static>)> {
+        let idle = self.living().filter(|slot| !slot.word.get().has(RUNNING));
+        let aborted = idle.filter_map(|slot| {
+            let found = look(slot)?;
+            self.mark_aborted(slot, || 0);
+            Some(found)
+        });
+        aborted.collect()
     }
 
     /// How many tasks have not finished. Bare slots count.
@@ -173,13 +194,7 @@ impl Table {
 
     /// The contexts of the tasks that have not finished; those of running ones, which are out of their slots, excepted.
     pub(crate) fn contexts(&self) -> Vec<context::Context> {
-        let contexts = self.living().filter_map(|slot| {
-            let mut task = slot.task.take()?;
-            let context = task.split().0.context();
-            slot.task.set(Some(task));
-            Some(context)
-        });
-        contexts.collect()
+        self.living().filter_map(look).map(|(context, _)| context).collect()
     }
 
     fn living(&self) -> impl Iterator<Item = &Slot> {
@@ -204,9 +219,9 @@ impl Table {
     ///
     /// Beyond 2^24 slots.
     pub(crate) fn reserve(&self, group: u64) -> Packed {
-        let (number, slot) = self.occupy(group, 0);
-        slot.word.set(slot.word.get().occupy(false));
-        self.handle(number, slot)
+        let slot = self.occupy(group, 0).slot();
+        slot.word.set(slot.word.get().reserve());
+        self.handle(slot)
     }
 
     /// Gives back what [`Table::reserve`] gave. Wakes of it are stale from now on.
@@ -215,7 +230,7 @@ impl Table {
         let Some(word) = slot.word.get().seize() else { return };
         if let Finish::Discard(word) = word.finish() {
             slot.word.set(word);
-            self.settle(handle.slot(), slot);
+            self.settle(slot);
         }
     }
 
@@ -229,17 +244,17 @@ impl Table {
         if self.closing.get() {
             Err(Refused::Closing)
         } else {
-            Ok(Admission { table: self, ends_context: false })
+            Ok(Admission { table: self, ending: Ending::Stay })
         }
     }
 
-    /// The same for a task whose context was made for it, and is to finish when it ends ([`Polling::ends_context`]).
+    /// The same for a task that takes its context along when it ends.
     ///
     /// # Errors
     ///
     /// As [`Table::admit`].
-    pub(crate) fn admit_ending(&self) -> Result<Admission<'_>, Refused> {
-        self.admit().map(|admission| Admission { ends_context: true, ..admission })
+    pub(crate) fn admit_ending(&self, ending: Ending) -> Result<Admission<'_>, Refused> {
+        self.admit().map(|admission| Admission { ending, ..admission })
     }
 
     /// Moves the result out, or registers `waker` to be handed out by [`Polling::finish`].
@@ -251,7 +266,7 @@ impl Table {
             register(slot, waker);
             return Joined::Pending;
         }
-        let Some(mut leftover) = self.release(handle.slot(), slot) else { return Joined::Gone };
+        let Some(mut leftover) = self.release(slot) else { return Joined::Gone };
         let result = leftover.task.as_mut().and_then(|task| task.take(ticket));
         drop(leftover);
         result.map_or(Joined::Gone, Joined::Done)
@@ -268,7 +283,7 @@ impl Table {
     ) -> Option<(JoinFailure, &'static Location<'static>)> {
         let slot = self.held(handle, id)?;
         let joiner = slot.joiner.take();
-        let mut leftover = self.release(handle.slot(), slot);
+        let mut leftover = self.release(slot);
         let task = leftover.as_mut().and_then(|leftover| leftover.task.as_mut());
         let unheard = task.and_then(|task| Some((task.take_failure()?, task.place())));
         drop(joiner);
@@ -279,8 +294,7 @@ impl Table {
     /// Asks for the task's future to be dropped instead of polled, at its turn. Nothing is dropped here and now. Returns
     /// whether it was in time.
     pub(crate) fn abort(&self, handle: Packed, id: u64, stamp: impl FnOnce() -> u64) -> bool {
-        let Some(slot) = self.held(handle, id) else { return false };
-        self.mark_aborted(handle.slot(), slot, stamp)
+        self.held(handle, id).is_some_and(|slot| self.mark_aborted(slot, stamp))
     }
 
     /// Whether the task has finished, or there is none.
@@ -290,9 +304,20 @@ impl Table {
 
     // ---- private
 
+    /// Finished while it was queued.
+    #[cold]
+    #[inline(never)]
+    fn skip(&self, slot: &Slot, begin: Begin) {
+        let (Begin::Poll(word) | Begin::Drop(word) | Begin::Leave(word) | Begin::Free(word)) = begin;
+        slot.word.set(word);
+        if let Begin::Free(_) = begin {
+            self.add_free(slot);
+        }
+    }
+
     #[inline]
-    fn handle(&self, number: u32, slot: &Slot) -> Packed {
-        Packed::new(self.runtime, slot.word.get().generation(), number)
+    fn handle(&self, slot: &Slot) -> Packed {
+        self.base.with(slot.word.get().generation(), slot.number)
     }
 
     /// The slot of the very task that has this id. Ids are unique in the process, so this is exact even for a handle of another
@@ -303,46 +328,51 @@ impl Table {
     }
 
     /// A vacant slot, no longer on the free list.
-    fn occupy(&self, group: u64, id: u64) -> (u32, &Slot) {
-        let number = self.free.get();
-        let (number, slot) = match self.queue.slots.get(number) {
-            Some(slot) if number != NONE => {
-                self.free.set(slot.next.get());
-                (number, slot)
-            }
-            _ => {
-                let number = self.used.get();
-                let slot = self.queue.slots.get_or_make(number);
-                self.used.set(number + 1);
-                (number, slot)
+    #[inline]
+    fn occupy(&self, group: u64, id: u64) -> Entry<'_> {
+        let entry = match self.free.get() {
+            NO_SLOT => self.occupy_fresh(),
+            number => {
+                let entry = self.queue.slots.entry(number as u32).expect("a vacant slot is a slot");
+                self.free.set(entry.slot().group.get());
+                entry
             }
         };
         self.occupied.set(self.occupied.get() + 1);
-        slot.group.set(group);
-        slot.id.set(id);
-        (number, slot)
+        entry.slot().group.set(group);
+        entry.slot().id.set(id);
+        entry
     }
 
-    fn add_free(&self, number: u32, slot: &Slot) {
+    #[cold]
+    fn occupy_fresh(&self) -> Entry<'_> {
+        let number = self.used.get();
+        let entry = self.queue.slots.make(number);
+        self.used.set(number + 1);
+        entry
+    }
+
+    #[inline]
+    fn add_free(&self, slot: &Slot) {
         self.occupied.set(self.occupied.get() - 1);
         slot.id.set(0);
-        slot.next.set(self.free.replace(number));
+        slot.group.set(self.free.replace(slot.number as u64));
     }
 
     /// The end of `RUNNING` for a slot that has neither future nor result nor handle.
     #[inline]
-    fn settle(&self, number: u32, slot: &Slot) {
+    fn settle(&self, slot: &Slot) {
         match slot.word.get().settle() {
             Settle::Wait(word) => slot.word.set(word),
             Settle::Free(word) => {
                 slot.word.set(word);
-                self.add_free(number, slot);
+                self.add_free(slot);
             }
         }
     }
 
     /// The end of a handle. Gives what is left to move out or drop; dropping that frees the slot.
-    fn release<'a>(&'a self, number: u32, slot: &'a Slot) -> Option<Polling<'a>> {
+    fn release<'a>(&'a self, slot: &'a Slot) -> Option<Polling<'a>> {
         slot.id.set(0);
         match slot.word.get().release() {
             Release::Later(word) => {
@@ -351,18 +381,19 @@ impl Table {
             }
             Release::Take(word) => {
                 slot.word.set(word);
-                Some(Polling { table: self, slot, number, task: slot.task.take() })
+                Some(Polling { table: self, slot, task: slot.task.take() })
             }
         }
     }
 
-    fn mark_aborted(&self, number: u32, slot: &Slot, stamp: impl FnOnce() -> u64) -> bool {
+    fn mark_aborted(&self, slot: &Slot, stamp: impl FnOnce() -> u64) -> bool {
         match slot.word.get().abort() {
             Abort::TooLate => return false,
             Abort::Mark(word) => slot.word.set(word),
             Abort::Push(word) => {
+                let Some(entry) = self.queue.slots.entry(slot.number) else { return false };
                 slot.word.set(word);
-                self.queue.link(number, slot, stamp);
+                self.queue.link(entry, stamp);
             }
         }
         true
@@ -389,15 +420,15 @@ impl Admission<'_> {
         let table = self.table;
         let group = share.id();
         let (mut task, ticket) = table.pool.task(future, share, place);
-        if self.ends_context {
-            task.end_context();
+        if self.ending != Ending::Stay {
+            task.set_ending(self.ending);
         }
-        let (number, slot) = table.occupy(group, ticket.id());
-        slot.task.set(Some(task));
-        slot.word.set(slot.word.get().occupy(true));
-        let handle = table.handle(number, slot);
-        table.queue.schedule(handle, stamp);
-        (handle, ticket)
+        let entry = table.occupy(group, ticket.id());
+        let slot = entry.slot();
+        slot.put(Some(task));
+        slot.word.set(slot.word.get().occupy());
+        table.queue.link(entry, stamp);
+        (table.handle(slot), ticket)
     }
 }
 
@@ -405,21 +436,22 @@ impl<'a> Polling<'a> {
     /// The account, and what is to be polled or dropped on it.
     #[inline]
     pub(crate) fn split(&mut self) -> (&Share, Contents<'_>) {
-        match self.task.as_mut() {
+        match &mut self.task {
             Some(task) => task.split(),
-            None => unreachable!("a task that is out has its share until it is finished"),
+            None => unreachable!("a task that is out is here until it is finished"),
         }
+    }
+
+    /// Whether the future is to be dropped instead of polled.
+    #[inline]
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.slot.word.get().has(ABORTED)
     }
 
     /// Names the task, for its waker.
     #[inline]
     pub(crate) fn handle(&self) -> Packed {
-        self.table.handle(self.number, self.slot)
-    }
-
-    /// The task's process-unique id.
-    pub(crate) fn id(&self) -> u64 {
-        self.task.as_ref().map_or(0, Task::id)
+        self.table.handle(self.slot)
     }
 
     /// Where it was spawned.
@@ -434,10 +466,10 @@ impl<'a> Polling<'a> {
         self.slot.woken.get()
     }
 
-    /// Whether the context is to be finished after the task.
+    /// What is to happen to the context after the task.
     #[inline]
-    pub(crate) fn ends_context(&self) -> bool {
-        self.task.as_ref().is_some_and(Task::ends_context)
+    pub(crate) fn ending(&self) -> Ending {
+        self.task.as_ref().map_or(Ending::Stay, Task::ending)
     }
 
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
@@ -449,6 +481,8 @@ impl<'a> Polling<'a> {
     #[inline]
     pub(crate) fn suspend(mut self) {
         self.put_back();
+        // Nothing is left to do for the destructor; this spares the call.
+        std::mem::forget(self);
     }
 
     /// The future is gone and the result, if anyone wants it, is in the contents.
@@ -457,10 +491,13 @@ impl<'a> Polling<'a> {
         debug_assert!(self.task.as_mut().is_none_or(|task| !task.contents().is_future()));
         match self.slot.word.get().finish() {
             Finish::Keep(word) => {
-                let share = self.task.as_mut().map_or_else(Share::nobody, Task::release);
-                self.slot.task.set(self.task.take());
+                let mut task = self.task.take();
+                let share = task.as_mut().map_or_else(Share::nobody, Task::release);
+                self.slot.put(task);
                 self.slot.word.set(word);
-                Finished::Awaited { joiner: self.slot.joiner.take(), share }
+                let joiner = self.slot.joiner.take();
+                std::mem::forget(self);
+                Finished::Awaited { joiner, share }
             }
             Finish::Discard(word) => {
                 self.slot.word.set(word);
@@ -471,7 +508,7 @@ impl<'a> Polling<'a> {
 
     #[inline]
     fn put_back(&mut self) {
-        self.slot.task.set(self.task.take());
+        self.slot.put(self.task.take());
         self.slot.word.set(self.slot.word.get().suspend());
     }
 
@@ -483,15 +520,14 @@ impl<'a> Polling<'a> {
             if !task.contents().has_result() {
                 task.contents().fail(JoinFailure::Cancelled);
             }
-            let &mut Polling { table, slot, number, .. } = self;
-            let whole = Polling { table, slot, number, task: Some(task) };
+            let whole = Polling { table: self.table, slot: self.slot, task: Some(task) };
             if let Finished::Awaited { joiner: Some(joiner), .. } = whole.finish() {
                 joiner.wake();
             }
             return;
         }
         if self.slot.word.get().has(ABORTED) {
-            self.table.mark_aborted(self.number, self.slot, || 0);
+            self.table.mark_aborted(self.slot, || 0);
         }
         self.task = Some(task);
         self.put_back();
@@ -501,17 +537,17 @@ impl<'a> Polling<'a> {
 impl Drop for Polling<'_> {
     fn drop(&mut self) {
         /// Frees the slot even if a destructor unwinds.
-        struct Settled<'a>(&'a Table, u32, &'a Slot);
+        struct Settled<'a>(&'a Table, &'a Slot);
         impl Drop for Settled<'_> {
             fn drop(&mut self) {
-                self.0.settle(self.1, self.2);
+                self.0.settle(self.1);
             }
         }
         match self.task.take() {
             None => {}
             Some(task) if self.slot.word.get().has(LIVE) => self.recover(task),
             Some(task) => {
-                let _settled = Settled(self.table, self.number, self.slot);
+                let _settled = Settled(self.table, self.slot);
                 self.table.pool.reclaim(task);
             }
         }
@@ -529,6 +565,14 @@ impl Drop for Table {
             quietly(|| drop(joiner));
         }
     }
+}
+
+/// Whose the task in the slot is, and where it was spawned; `None` for a bare slot, and while it runs.
+fn look(slot: &Slot) -> Option<(context::Context, &'static Location<'static>)> {
+    let mut task = slot.task.take()?;
+    let found = (task.split().0.context(), task.place());
+    slot.task.set(Some(task));
+    Some(found)
 }
 
 /// Leaves `waker` with the slot, unless one that wakes the same is there.

@@ -36,8 +36,8 @@ pub(crate) fn spawn<F: Future + 'static>(table: &Table, future: F) -> (Packed, T
 pub(crate) fn turn(table: &Table, waker: fn(Packed) -> Waker) {
     for _ in 0..table.queue().len() {
         match table.next() {
-            Some(Next::Poll(polling)) => poll(polling, waker),
-            Some(Next::Drop(polling)) => cancel(polling),
+            Some(Next::Task(polling)) if polling.is_aborted() => cancel(polling),
+            Some(Next::Task(polling)) => poll(polling, waker),
             Some(Next::Bare { .. } | Next::Stale) | None => {}
         }
     }
@@ -212,27 +212,7 @@ fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
     let (packed, ticket) = spawn(&table, subject);
     own.set(Some((packed, ticket.id())));
 
-    if handle == Handle::DroppedFirst {
-        table.detach(packed, ticket.id());
-    }
-    if ask == Ask::AbortFirst {
-        let in_time = table.abort(packed, ticket.id(), || 0);
-        assert_eq!(in_time, handle != Handle::DroppedFirst, "{case}");
-    }
-    turn(&table, noop);
-    if ask == Ask::AbortIdle {
-        table.abort(packed, ticket.id(), || 0);
-    }
-    wake(&table, packed);
-    turn(&table, noop);
-    turn(&table, noop);
-    if ask == Ask::Shutdown {
-        table.close();
-        while let Some(polling) = table.seize() {
-            cancel(polling);
-        }
-        turn(&table, noop);
-    }
+    live(&table, (packed, ticket.id()), ask, handle, &case);
 
     match handle {
         Handle::Joined => {
@@ -255,15 +235,41 @@ fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
     assert!(!unfinished || does == Does::Pend, "{case}");
     // The subject holds the table: a cycle, as long as it is pending.
     if future_drops.get() == 0 {
-        table.close();
-        while let Some(polling) = table.seize() {
-            cancel(polling);
-        }
+        shut_down(&table);
     }
     drop(own);
     assert_eq!(Rc::strong_count(&table), 1, "{case}");
     drop(table);
     assert_eq!((future_drops.get(), output_drops.get()), (1, 1), "{case}");
+}
+
+/// What is asked of the task, and when.
+fn live(table: &Table, (packed, id): (Packed, u64), ask: Ask, handle: Handle, case: &str) {
+    if handle == Handle::DroppedFirst {
+        table.detach(packed, id);
+    }
+    if ask == Ask::AbortFirst {
+        let in_time = table.abort(packed, id, || 0);
+        assert_eq!(in_time, handle != Handle::DroppedFirst, "{case}");
+    }
+    turn(table, noop);
+    if ask == Ask::AbortIdle {
+        table.abort(packed, id, || 0);
+    }
+    wake(table, packed);
+    turn(table, noop);
+    turn(table, noop);
+    if ask == Ask::Shutdown {
+        shut_down(table);
+        turn(table, noop);
+    }
+}
+
+fn shut_down(table: &Table) {
+    table.close();
+    while let Some(polling) = table.seize() {
+        cancel(polling);
+    }
 }
 
 fn output_explodes(explodes: Explodes) -> bool {
@@ -336,14 +342,14 @@ fn an_unwind_through_the_executor_leaves_the_task_in_the_table() {
     let table = Table::new(0);
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<()> { explode("poll") }));
     let unwound = guarded(|| {
-        let Some(Next::Poll(mut polling)) = table.next() else { unreachable!() };
+        let Some(Next::Task(mut polling)) = table.next() else { unreachable!() };
         let _ready = polling.split().1.poll(&mut Context::from_waker(Waker::noop()));
     });
     assert!(unwound.is_err());
     assert!(!table.is_finished(packed, ticket.id()));
     assert!(table.abort(packed, ticket.id(), || 0));
     let unwound = guarded(|| {
-        let Some(Next::Drop(mut polling)) = table.next() else { unreachable!() };
+        let Some(Next::Task(mut polling)) = table.next() else { unreachable!() };
         polling.split().1.discard();
         explode("executor");
     });
@@ -463,10 +469,7 @@ fn a_task_that_joins_itself_waits_quietly_and_can_be_shut_down() {
     *own.borrow_mut() = Some(spawned);
     turn(&table, noop);
     assert_eq!(table.queue().len(), 0);
-    table.close();
-    while let Some(polling) = table.seize() {
-        cancel(polling);
-    }
+    shut_down(&table);
     assert_eq!(Rc::strong_count(&table), 1);
 }
 
@@ -540,10 +543,7 @@ fn trap_14_17_shutdown_ends_although_destructors_spawn_and_wake() {
         others.borrow_mut().push(spawned);
     }
     turn(&table, noop);
-    table.close();
-    while let Some(polling) = table.seize() {
-        cancel(polling);
-    }
+    shut_down(&table);
     assert_eq!(refused.get(), 10);
     turn(&table, noop);
     assert_eq!(table.queue().len(), 0);

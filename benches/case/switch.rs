@@ -1,0 +1,87 @@
+//! What contexts cost by themselves: ns for entering one around a poll or a closure, and for the whole life of one.
+//!
+//! What would make it worse: a second reading of the clock a switch, a lock or an atomic addition on the owner's thread,
+//! a node that is larger than it must be, or one that is not reused.
+
+use super::Case;
+use crate::Peer;
+use context::{Context, FutureExt};
+use std::future::{pending, poll_fn};
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// A poll of `future.in_context(other)`: there and back, two ends of slices.
+pub(super) struct InContext;
+
+impl Case for InContext {
+    const NAME: &'static str = "`in_context`, a poll with a change of context and back";
+
+    fn run<P: Peer>(ops: u64) -> Duration {
+        P::block_on(async {
+            let mut inner = pin!(pending::<()>().in_context(Context::root("part")));
+            poll_fn(|cx| {
+                let began = Instant::now();
+                for _ in 0..ops {
+                    let _ = black_box(inner.as_mut().poll(cx));
+                }
+                Poll::Ready(began.elapsed())
+            })
+            .await
+        })
+    }
+}
+
+/// `Context::scope` around nothing.
+pub(super) struct Scope;
+
+impl Case for Scope {
+    const NAME: &'static str = "`Context::scope`, there and back";
+
+    fn run<P: Peer>(ops: u64) -> Duration {
+        P::block_on(async {
+            let part = Context::root("part");
+            let began = Instant::now();
+            for op in 0..ops {
+                part.scope(|| black_box(op));
+            }
+            began.elapsed()
+        })
+    }
+}
+
+/// A request that does nothing: a root context, made, run and finished.
+pub(super) struct Root;
+
+impl Case for Root {
+    const NAME: &'static str = "root context, create + run + finish";
+
+    fn run<P: Peer>(ops: u64) -> Duration {
+        P::block_on(async {
+            let began = Instant::now();
+            for op in 0..ops {
+                Context::root("GET /x").run(async move { black_box(op) }).await;
+            }
+            began.elapsed()
+        })
+    }
+}
+
+/// A part of a request that does nothing.
+pub(super) struct Child;
+
+impl Case for Child {
+    const NAME: &'static str = "child context, create + run + finish";
+
+    fn run<P: Peer>(ops: u64) -> Duration {
+        P::block_on(async {
+            let request = Context::root("GET /x");
+            let began = Instant::now();
+            for op in 0..ops {
+                request.child("part").run(async move { black_box(op) }).await;
+            }
+            began.elapsed()
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! Criterion's view of every case on every runtime: ns per operation with its spread, and the change since the last run.
+//!
+//! One runtime is measured for seconds before the next, so the ratios of `ratios` are to be trusted more.
+//! What would make it worse: see each case.
+
+use benches::rows;
+use criterion::Criterion;
+use std::time::Duration;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .configure_from_args();
+    for row in rows() {
+        let mut group = criterion.benchmark_group(row.case);
+        for contender in &row.contenders {
+            group.bench_function(contender.peer, |bencher| bencher.iter_custom(contender.run));
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+}
