@@ -314,7 +314,7 @@ impl<T> fmt::Debug for BackgroundQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trace::{Gate, Trace, clean, settle};
+    use super::super::trace::{Gate, Trace, clean, settle, task};
     use super::*;
     use crate::Runtime;
     use crate::testing::{self, Options};
@@ -416,6 +416,27 @@ mod tests {
         assert!(rt.shutdown_timeout(SECOND).is_empty());
         assert_eq!(trace.take(), "1+ 1- 2+ 2-");
         assert_eq!(queue.add(3), Err(AddError::Closed(3)));
+    }
+
+    #[test]
+    fn g05_a_worker_that_is_started_during_the_shutdown_does_not_wait() {
+        let (trace, gate) = (Trace::default(), Gate::default());
+        gate.open();
+        let rt = Runtime::builder().paused(true).build().unwrap();
+        rt.block_on(async {
+            let queue = queue("g05 late", &trace, &gate);
+            queue.add(1).unwrap();
+            settle().await;
+            let late = async move {
+                Context::current().cancelled().await;
+                settle().await;
+                assert!(!queue.is_working(), "the first one has gone");
+                queue.add(2).unwrap();
+            };
+            drop(task("request", late));
+        });
+        assert!(rt.shutdown_timeout(SECOND).is_empty());
+        assert_eq!(trace.take(), "1+ 1- 2+ 2-");
     }
 
     #[test]

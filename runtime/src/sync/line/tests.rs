@@ -150,6 +150,56 @@ fn n06_w06_no_hand_off_is_lost_in_any_interleaving() {
     }
 }
 
+/// Tasks that queue, hold across some polls and leave, in a shuffled run queue, while others of them are aborted.
+async fn crowd(seed: u64, max: u32) {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let lines = Lines::<u8>::new("test", max);
+    let inside = std::rc::Rc::new(std::cell::Cell::new(0));
+    struct Inside(std::rc::Rc<std::cell::Cell<u32>>, u32);
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() - self.1);
+        }
+    }
+    let mut tasks = Vec::new();
+    for _ in 0..30 {
+        let takes = if dice.roll(4) == 0 { max } else { 1 };
+        let (turn, stay, inside) = (lines.turn(0, takes, Location::caller()), dice.roll(4), inside.clone());
+        tasks.push(super::super::trace::task("one", async move {
+            let guard = turn.await;
+            inside.set(inside.get() + takes);
+            assert!(inside.get() <= max, "too many at a time");
+            let _here = (Inside(inside, takes), guard);
+            for _ in 0..stay {
+                crate::yield_now().await;
+            }
+        }));
+        if dice.roll(2) == 0 {
+            tasks[dice.roll(tasks.len())].abort();
+        }
+        if dice.roll(3) == 0 {
+            crate::yield_now().await;
+        }
+    }
+    for task in tasks {
+        assert!(task.await.err().is_none_or(|error| error.is_cancelled()), "seed {seed}");
+    }
+    assert_eq!((lines.keys(), inside.get()), (0, 0), "seed {seed}");
+}
+
+#[test]
+fn n05_n06_w03_tasks_in_any_order_with_aborts_all_get_their_turn() {
+    for seed in 0..200 {
+        let options = crate::testing::Options {
+            name: "crowd",
+            paused: true,
+            seed: Some(seed),
+            ..crate::testing::Options::default()
+        };
+        crate::testing::run(options, crowd(seed, 1 + seed as u32 % 3));
+    }
+}
+
 /// A foreign waker that panics keeps nobody else asleep.
 #[test]
 fn trap_16_a_panicking_waker_does_not_stop_the_hand_off() {

@@ -251,6 +251,59 @@ fn unwanted_work_is_stopped_if_that_is_wished() {
 }
 
 #[test]
+fn p02_stopped_work_is_dropped_in_the_context_of_who_pays() {
+    clean("p02", async {
+        let stage = Stage::new(SingleFlight::new("fetch").charge_to_initiator());
+        let asked = stage.ask("a", Ok(1));
+        settle().await;
+        assert!(stage.flights.cancel("key"));
+        assert!(asked.await.unwrap().is_err());
+        assert_eq!(stage.trace.take(), "begin:a drop:a a");
+    });
+}
+
+#[test]
+fn nobody_boards_a_flight_that_is_being_stopped() {
+    clean("boarding", async {
+        let flights: SingleFlight<u32, u32> = SingleFlight::new("fetch").stop_when_unwanted();
+        let mut unwanted = Box::pin(flights.run(1, std::future::pending::<u32>));
+        let mut cx = task::Context::from_waker(Waker::noop());
+        assert!(unwanted.as_mut().poll(&mut cx).is_pending());
+        drop(unwanted);
+        // At once, before the task is dropped.
+        assert_eq!(flights.run(1, async || 2).await, Ok(2));
+    });
+}
+
+#[test]
+fn a_forgotten_flight_does_not_take_the_next_one_off_the_map() {
+    clean("late landing", async {
+        let flights: SingleFlight<u32, u32> = SingleFlight::new("fetch");
+        let gates = [Gate::default(), Gate::default()];
+        let ask = |number: usize| {
+            let gate = gates[number].clone();
+            let work = move || async move {
+                gate.pass().await;
+                number as u32
+            };
+            task("ask", flights.run(1, work))
+        };
+        let old = ask(0);
+        settle().await;
+        flights.forget(&1);
+        let new = ask(1);
+        settle().await;
+        gates[0].open();
+        assert_eq!(old.await.unwrap(), Ok(0));
+        assert_eq!(flights.flying(), 1, "the new one flies on");
+        let joined = ask(0);
+        settle().await;
+        gates[1].open();
+        assert_eq!((new.await.unwrap(), joined.await.unwrap()), (Ok(1), Ok(1)));
+    });
+}
+
+#[test]
 fn what_is_forgotten_is_begun_anew() {
     clean("forgotten", async {
         let stage = Stage::new(SingleFlight::new("fetch"));
