@@ -53,7 +53,7 @@ const RUNTIME: Crate = Crate {
         &["testing"],
         &["runtime", "http", "inspector"],
         // Services made of services.
-        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "sync"],
+        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
         &["blocking", "signal", "spawn", "time"],
         &["join"],
         &["executor", "registered"],
@@ -78,6 +78,7 @@ const RUNTIME: Crate = Crate {
         ("parking_lot", &["db", "error", "group", "inbox", "join", "pool", "signal", "sync", "testing"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
+        ("signal-hook", &["signal"]),
         ("slab", &["reactor"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
