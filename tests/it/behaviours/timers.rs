@@ -25,7 +25,7 @@ async fn l02_two_tasks_interleave_over_sleeps_each_in_its_own_context() {
     let two = runtime::spawn_in(&Context::root("l02 two"), steps("b", 3));
     one.await.unwrap();
     two.await.unwrap();
-    trace.expect(&["a @ l02 one", "b @ l02 two", "a @ l02 one", "a @ l02 one", "b @ l02 two", "b @ l02 two"]);
+    trace.expect(&["a @ l02 one", "b @ l02 two", "a @ l02 one", "b @ l02 two", "a @ l02 one", "b @ l02 two"]);
     assert!(Context::current().is_sentinel());
 }
 
@@ -124,7 +124,8 @@ async fn a07_a_timeout_leaves_the_callers_context() {
 
 #[runtime::test(paused)]
 async fn a08_a_timeout_that_fires_leaks_no_context_into_the_loop() {
-    let fired = runtime::spawn_in(&Context::root("a08"), async { timeout(HOUR, pending::<()>()).await.is_err() });
+    let fired =
+        runtime::spawn_in(&Context::root("a08"), async { timeout(HOUR, pending::<()>()).await.is_err() });
     let next = runtime::spawn_in(&Context::root("a08 next"), async {
         sleep(HOUR).await;
         current_class()
@@ -140,7 +141,8 @@ async fn trap_25_a_timer_does_not_keep_the_request_that_made_it() {
     let request = Context::root("trap 25 timer");
     let id = request.id();
     let mut timer = Box::pin(request.scope(|| sleep(HOUR)));
-    let polled = request.scope(|| timer.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())));
+    let polled =
+        request.scope(|| timer.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())));
     assert!(polled.is_pending());
     drop(request);
     assert!(!lives(id));

@@ -21,7 +21,7 @@ async fn p14_shielded_work_runs_to_its_end_in_its_context_which_finishes_after_i
         });
         commit.await
     });
-    assert!(cut(work, 2).await.is_none());
+    assert!(cut(work, 1).await.is_none());
     assert!(!request.is_finished());
     promise.complete(());
     while !request.is_finished() {
@@ -116,8 +116,9 @@ fn p19_a_task_that_nothing_can_wake_any_more_is_reported_once_with_name_and_plac
             assert_eq!(watch.kinds(), []);
             orphan.abort();
             assert!(orphan.await.is_err());
+            let context = Context::root("p19 forgotten");
             let place = line!() + 1;
-            let forgotten = runtime::spawn_in(&Context::root("p19 forgotten"), async { pending::<()>().await });
+            let forgotten = runtime::spawn_in(&context, async { pending::<()>().await });
             for _ in 0..600 {
                 yield_now().await;
             }
