@@ -10,6 +10,8 @@ mod executor;
 pub mod fs;
 mod group;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 mod inbox;
 mod join;
 pub mod net;
@@ -21,6 +23,7 @@ mod shield;
 mod shutdown;
 pub mod signal;
 mod spawn;
+pub mod sync;
 mod sys;
 mod task;
 pub mod testing;
