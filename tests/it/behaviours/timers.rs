@@ -32,9 +32,9 @@ async fn l02_two_tasks_interleave_over_sleeps_each_in_its_own_context() {
 /// `first` = before the first run.
 async fn repeats(class: &'static str, first: Duration) {
     let trace = Trace::new();
-    let foo = Context::root("l03 foo");
+    let outer = Context::root("l03 foo");
     let own = trace.clone();
-    let call = foo.scope(|| {
+    let call = outer.scope(|| {
         runtime::background(class, async move {
             sleep(first).await;
             let mut ticks = interval(HOUR);
@@ -47,12 +47,13 @@ async fn repeats(class: &'static str, first: Duration) {
             Ok::<(), String>(())
         })
     });
-    foo.run(async {
-        assert_eq!(current_class(), "l03 foo");
-        call.await.unwrap().unwrap();
-        assert_eq!(current_class(), "l03 foo");
-    })
-    .await;
+    outer
+        .run(async {
+            assert_eq!(current_class(), "l03 foo");
+            call.await.unwrap().unwrap();
+            assert_eq!(current_class(), "l03 foo");
+        })
+        .await;
     let round = [format!("run @ {class}"), "nested @ l03 nested".to_owned(), format!("restored @ {class}")];
     assert_eq!(trace.take(), [round.clone(), round].concat());
 }
@@ -69,14 +70,14 @@ async fn l04_also_when_the_first_run_is_at_once() {
 
 #[runtime::test(paused)]
 async fn l05_a_delayed_call_runs_in_a_context_of_its_own() {
-    let foo = Context::root("l05 foo");
-    let call = foo.scope(|| {
+    let outer = Context::root("l05 foo");
+    let call = outer.scope(|| {
         runtime::background("l05 later", async {
             sleep(HOUR).await;
             Ok::<_, String>(current_class())
         })
     });
-    assert_eq!(foo.run(call).await.unwrap(), Ok("l05 later"));
+    assert_eq!(outer.run(call).await.unwrap(), Ok("l05 later"));
     assert!(Context::current().is_sentinel());
 }
 

@@ -367,7 +367,9 @@ impl World {
         let rounds = self.random.below(3_000);
         let handle = self.handle.clone();
         let job: Job = match self.random.below(8) {
-            0 => Box::new(move || drop(context.scope(|| work(rounds)))),
+            0 => Box::new(move || {
+                let _ = context.scope(|| work(rounds));
+            }),
             1 => Box::new(move || {
                 let guard = context.enter();
                 work(rounds);
@@ -375,9 +377,15 @@ impl World {
                 drop(guard);
             }),
             2 => Box::new(move || std::mem::forget(context.enter())),
-            3 => Box::new(move || drop(context.finish())),
-            4 => Box::new(move || drop(context.cancel(Reason::Shutdown))),
-            5 => Box::new(move || drop(context.child(class).scope(|| work(rounds)))),
+            3 => Box::new(move || {
+                let _ = context.finish();
+            }),
+            4 => Box::new(move || {
+                let _ = context.cancel(Reason::Shutdown);
+            }),
+            5 => Box::new(move || {
+                let _ = context.child(class).scope(|| work(rounds));
+            }),
             6 => Box::new(move || {
                 let sent = context.scope(|| {
                     handle.spawn(async move {
