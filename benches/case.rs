@@ -3,6 +3,7 @@
 mod ping_pong;
 mod remote;
 mod spawn;
+mod stopwatch;
 mod switch;
 mod yields;
 
@@ -14,7 +15,8 @@ pub trait Case {
     /// The row.
     const NAME: &'static str;
 
-    /// Does it `ops` times and says how long that took, without what comes before and after.
+    /// Does it `ops` times and says how long that took, without what comes before and after: CPU time of the thread,
+    /// except where several threads take part.
     fn run<P: Peer>(ops: u64) -> Duration;
 }
 
