@@ -9,7 +9,6 @@ pub use tokio::Tokio;
 use std::fmt::Debug;
 use std::future::Future;
 
-
 /// A single-threaded runtime.
 ///
 /// Futures are `Send` because `tokio::spawn` wants it; nobody else makes use of that.

@@ -50,11 +50,7 @@ impl Case for Latency {
     }
 }
 
-fn one_wake(
-    wakers: &mpsc::Sender<Waker>,
-    woken_at: &AtomicU64,
-    epoch: Instant,
-) -> impl Future<Output = u64> {
+fn one_wake(wakers: &mpsc::Sender<Waker>, woken_at: &AtomicU64, epoch: Instant) -> impl Future<Output = u64> {
     let mut sent = false;
     poll_fn(move |cx| {
         if !std::mem::replace(&mut sent, true) {

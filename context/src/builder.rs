@@ -1,9 +1,11 @@
 //! Making contexts.
 
 use crate::current::{self, Origin};
+use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::{Birth, Context, Extras};
 use crate::value::{Key, Value};
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Makes a context with more than a class; see [`Context::builder`].
@@ -102,6 +104,13 @@ impl Builder<'_> {
     /// A limit of the total CPU time.
     pub fn cpu_budget(mut self, budget: Duration) -> Self {
         self.extras().cpu_budget = Some(budget);
+        self
+    }
+
+    /// Tells `hooks` of this context's life, on whatever thread; not of its parts.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        hooks::announce();
+        self.extras().observers.push(Observer(hooks));
         self
     }
 

@@ -19,17 +19,22 @@
 
 pub use crate::current::{Alarm, Share, Timer};
 
+use crate::cells::nanos;
 use crate::clock::{Clock, Rung};
 use crate::current::{self, Frame};
 use crate::node::Context;
+use crate::node::hooks::{self, Hooks, Observer};
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {
     _frame: Frame<'static>,
     timer_before: Option<&'static dyn Timer>,
+    blocking_before: u64,
     not_send: PhantomData<*const ()>,
 }
 
@@ -40,12 +45,27 @@ pub struct LoopGuard {
 #[track_caller]
 pub fn enter_loop(clock: Clock, timer: Option<&'static dyn Timer>) -> LoopGuard {
     let frame = Frame::enter_loop(clock, Location::caller());
-    LoopGuard { _frame: frame, timer_before: current::set_timer(timer), not_send: PhantomData }
+    let timer_before = current::set_timer(timer);
+    LoopGuard {
+        _frame: frame,
+        timer_before,
+        blocking_before: current::watch_blocking(0),
+        not_send: PhantomData,
+    }
+}
+
+impl LoopGuard {
+    /// Reports polls of this loop that give up the CPU of their own accord for this long or longer
+    /// ([`ReportKind::BlockingCall`](crate::ReportKind::BlockingCall)). Shorter ones are charged as `blocked` only.
+    pub fn report_blocking_calls(&self, min: Duration) {
+        current::watch_blocking(nanos(min).max(1));
+    }
 }
 
 impl Drop for LoopGuard {
     fn drop(&mut self) {
         current::set_timer(self.timer_before);
+        current::watch_blocking(self.blocking_before);
     }
 }
 
@@ -75,6 +95,30 @@ pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce
 /// task, and lets go of it when it has left it.
 pub fn release(context: &Context) {
     drop(context.take_over_hold());
+}
+
+/// Tells `hooks` of every context that becomes or ceases to be current on this thread, and of every one that finishes
+/// on any thread, until the returned value is dropped.
+#[must_use = "the hooks are removed when this is dropped"]
+pub fn observe(hooks: Arc<dyn Hooks>) -> Observing {
+    hooks::announce();
+    let observer = Observer(hooks);
+    let id = hooks::add_finish(observer.clone());
+    current::add_observer(id, observer);
+    Observing { id, not_send: PhantomData }
+}
+
+/// Keeps the hooks of [`observe`] in place.
+#[derive(Debug)]
+pub struct Observing {
+    id: u64,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Observing {
+    fn drop(&mut self) {
+        drop((current::remove_observer(self.id), hooks::remove_finish(self.id)));
+    }
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.

@@ -32,6 +32,7 @@ mod current;
 pub mod db;
 mod future;
 pub mod harness;
+
 mod journal;
 mod node;
 mod report;
@@ -46,6 +47,7 @@ pub use class::{CLASS_LIMIT_DEFAULT, set_class_limit};
 pub use clock::{Clock, Rung};
 pub use current::Entered;
 pub use future::{DbTransaction, FutureExt, InContext, Run};
+pub use node::hooks::Hooks;
 pub use node::{Context, Id, Name, panic_message};
 pub use report::{Report, ReportKind};
 pub use usage::{BlockingUsage, DbUsage, Usage};

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) const BLOCKING_THREADS_MAX: usize = 512;
 /// Jobs that may wait for a thread of the pool; further ones are refused with an error.
 pub(crate) const BLOCKING_QUEUE_MAX: usize = 16_384;
+/// How long a poll may sleep before it is called blocking. Locks that are held for microseconds are no news.
+pub(crate) const BLOCKING_CALL_MIN: Duration = Duration::from_millis(1);
 /// How long an idle thread of the pool stays.
 pub(crate) const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -24,6 +26,10 @@ pub(crate) struct Config {
     pub(crate) paused: bool,
     /// Seed by which the run queue is shuffled.
     pub(crate) seed: Option<u64>,
+    /// Idle tasks that nothing can wake are found and reported.
+    pub(crate) track_wakers: bool,
+    /// A blocking call in a poll is reported if it takes this long; `None`: none is.
+    pub(crate) blocking_call: Option<Duration>,
     /// A poll longer than this is reported; `None`: none is.
     pub(crate) slow_poll: Option<Duration>,
 }
@@ -39,6 +45,8 @@ impl Default for Config {
             blocking_keep_alive: BLOCKING_KEEP_ALIVE,
             paused: false,
             seed: None,
+            track_wakers: false,
+            blocking_call: Some(BLOCKING_CALL_MIN),
             slow_poll: None,
         }
     }

@@ -9,6 +9,7 @@ use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
 use crate::task::table::{Finished, Next, Polling};
+use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
 use context::ReportKind;
@@ -18,6 +19,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 type Place = &'static Location<'static>;
 type Panic = Box<dyn Any + Send>;
@@ -44,11 +46,15 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
             core.budget.set(BUDGET);
             let Some(future) = future.as_mut().as_pin_mut() else { return true };
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
+            let began = core.config.slow_poll.map(|_| harness::ticks());
             ended = match harness::poll(share, place, woken, || catch_unwind(poll)) {
                 Ok(Poll::Pending) => None,
                 Ok(Poll::Ready(output)) => Some(Ok(output)),
                 Err(panic) => Some(Err(panic)),
             };
+            if let Some(began) = began {
+                look_for_slow_poll(core, share, place, began);
+            }
             ended.is_some()
         });
     }
@@ -94,6 +100,9 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool) {
     let done = run_ready(core, root);
     core.tasks.leave_group();
     harness::idle();
+    if let Some(tracking) = &core.tracking {
+        report_orphans(core, tracking);
+    }
     fire_timers(core);
     if !done {
         poll_io(core);
@@ -147,19 +156,64 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     false
 }
 
-fn poll_task(core: &Core, mut task: Polling<'_>) {
+fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
+    if core.tracking.is_some() {
+        return poll_tracked(core, task);
+    }
     // Its destructor does nothing; not to call that is worth a nanosecond a poll.
     let waker = ManuallyDrop::new(waker(task.handle()));
-    let mut cx = Context::from_waker(&waker);
+    poll_with(core, task, &waker);
+}
+
+/// With wakers that are counted: the poll's own is gone when the task is back in its slot, so that it is seen idle.
+#[cold]
+fn poll_tracked(core: &Core, task: Polling<'_>) {
+    let Some(tracking) = &core.tracking else { return };
+    let handle = task.handle();
+    let waker = waker::tracked(core, tracking, handle);
+    poll_with(core, task, &waker);
+    if core.tasks.idle(handle).is_none() && !core.tasks.is_live(handle) {
+        tracking.forget(handle);
+    }
+    drop(waker);
+}
+
+/// Reports the tasks that nothing can wake any more (P19).
+#[cold]
+fn report_orphans(core: &Core, tracking: &Tracking) {
+    for handle in tracking.take_suspects() {
+        let Some((context, place)) = core.tasks.idle(handle) else { continue };
+        tracking.forget(handle);
+        let detail = "idle, and no waker of it is left";
+        context::sentinel::report(ReportKind::Orphaned, &context, place, detail);
+    }
+}
+
+#[inline]
+fn poll_with(core: &Core, mut task: Polling<'_>, waker: &Waker) {
+    let mut cx = Context::from_waker(waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
+    let began = core.config.slow_poll.map(|_| harness::ticks());
     let polled =
         harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
+    if let Some(began) = began {
+        look_for_slow_poll(core, share, place, began);
+    }
     match polled {
         Ok(Poll::Pending) => task.suspend(),
         Ok(Poll::Ready(())) => finish_task(task),
         Err(panic) => fail_task(task, panic),
+    }
+}
+
+#[cold]
+fn look_for_slow_poll(core: &Core, share: &Share, place: Place, began: u64) {
+    let held = Duration::from_nanos(harness::ticks_to_ns(harness::ticks() - began));
+    if core.config.slow_poll.is_some_and(|threshold| held > threshold) {
+        let detail = format!("held the thread for {held:?}");
+        context::sentinel::report(ReportKind::SlowPoll, &share.context(), place, &detail);
     }
 }
 

@@ -5,11 +5,13 @@ use crate::current::{self, Core};
 use crate::executor;
 use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
+use crate::shutdown::{self, Straggler};
 use crate::spawn;
 use crate::task::JoinFailure;
+use crate::time;
 use context::harness::{self, Share};
 use context::sentinel::Listening;
-use context::{Accounts, Clock, Context, Report, ReportKind};
+use context::{Accounts, Clock, Context, Hooks, Report, ReportKind};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -22,6 +24,7 @@ use std::time::Duration;
 #[must_use = "nothing is built before `build`"]
 pub struct Builder {
     config: Config,
+    hooks: Vec<Arc<dyn Hooks>>,
     on_report: Vec<Box<dyn Fn(&Report) + Send + Sync>>,
 }
 
@@ -73,6 +76,30 @@ impl Builder {
         self
     }
 
+    /// Reports polls that sleep for this long or longer in a blocking call
+    /// ([`ReportKind::BlockingCall`]); 1 ms by default, `None` for not at all. It costs nothing while no poll leaves the
+    /// CPU.
+    pub fn blocking_call(mut self, min: Option<Duration>) -> Self {
+        self.config.blocking_call = min;
+        self
+    }
+
+    /// Counts the wakers of each task, and reports a task that is idle and that nothing can wake any more
+    /// ([`ReportKind::Orphaned`]), once, with its context and the line that spawned it.
+    ///
+    /// Costs an atomic operation for each clone and drop of a waker, and an allocation for a task.
+    pub fn track_wakers(mut self, track: bool) -> Self {
+        self.config.track_wakers = track;
+        self
+    }
+
+    /// Tells `hooks` of every context that becomes or ceases to be current on this runtime's thread, and of every one
+    /// that finishes.
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.hooks.push(Arc::new(hooks));
+        self
+    }
+
     /// Calls `listener` at every report of the sentinel while the runtime lives.
     pub fn on_report(mut self, listener: impl Fn(&Report) + Send + Sync + 'static) -> Self {
         self.on_report.push(Box::new(listener));
@@ -108,7 +135,7 @@ impl Builder {
         let handle = Handle {
             shared: Arc::new(Shared { name: core.config.name.clone(), remote: core.inbox.remote().clone() }),
         };
-        Ok(Runtime { core, handle, _listening: listening })
+        Ok(Runtime { core, handle, hooks: self.hooks, _listening: listening })
     }
 }
 
@@ -135,6 +162,7 @@ impl fmt::Debug for Builder {
 pub struct Runtime {
     core: Core,
     handle: Handle,
+    hooks: Vec<Arc<dyn Hooks>>,
     _listening: Vec<Listening>,
 }
 
@@ -150,7 +178,7 @@ impl Runtime {
 
     /// Settings to build a runtime with.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), on_report: Vec::new() }
+        Builder { config: Config::default(), hooks: Vec::new(), on_report: Vec::new() }
     }
 
     /// Reaches this runtime from any thread.
@@ -174,8 +202,9 @@ impl Runtime {
             let Some(class) = &self.core.config.main_class else {
                 return executor::block_on(&self.core, future, &Share::nobody(), place);
             };
-            let main = Finished(Context::root(class));
+            let main = Finished(Context::root(class), &self.core);
             let share = Share::of(&main.0);
+            self.core.main.set(Some(main.0.clone()));
             executor::block_on(&self.core, future, &share, place)
         })
     }
@@ -188,9 +217,7 @@ impl Runtime {
     /// cannot be interrupted: it is reported, and its thread runs on with nobody waiting for it.
     pub fn shutdown_timeout(self, patience: Duration) -> Vec<Straggler> {
         self.within(|| {
-            for context in self.core.tasks.contexts() {
-                context.cancel(context::Reason::Shutdown);
-            }
+            shutdown::cancel_all(&self.core);
             let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
             let end = self.core.time.now().saturating_add(patience);
             // So that the loop does not sleep past the end.
@@ -202,7 +229,7 @@ impl Runtime {
             stragglers.iter().for_each(|straggler| straggler.report("dropped at shutdown"));
             let left = Duration::from_nanos(end.saturating_sub(self.core.time.now()));
             for job in self.core.pool.join(Some(left)) {
-                let straggler = Straggler { context: job.context.to_string(), place: job.place };
+                let straggler = Straggler::new(&job.context, job.place);
                 straggler.report("a blocking job, which runs on");
                 stragglers.push(straggler);
             }
@@ -215,7 +242,11 @@ impl Runtime {
     fn within<R>(&self, f: impl FnOnce() -> R) -> R {
         let nested = current::with(|core| core.is_some());
         assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
-        let _loop = harness::enter_loop(self.core.config.clock, None);
+        let thread = harness::enter_loop(self.core.config.clock, Some(&TIMER));
+        if let Some(min) = self.core.config.blocking_call {
+            thread.report_blocking_calls(min);
+        }
+        let _observing: Vec<_> = self.hooks.iter().cloned().map(harness::observe).collect();
         current::set(&self.core, f)
     }
 
@@ -231,7 +262,7 @@ impl Runtime {
         let mut stragglers = Vec::new();
         while let Some(mut task) = self.core.tasks.seize() {
             let context = task.split().0.context();
-            stragglers.push(Straggler { context: context.to_string(), place: task.place() });
+            stragglers.push(Straggler::new(&context, task.place()));
             executor::drop_task(task, JoinFailure::Cancelled);
         }
         self.core.tasks.leave_group();
@@ -262,28 +293,28 @@ impl Drop for Runtime {
     }
 }
 
-/// Finishes its context when the loop has left it, also on unwind: nothing of the way out is late.
-struct Finished(Context);
+static TIMER: LoopTimer = LoopTimer;
 
-impl Drop for Finished {
-    fn drop(&mut self) {
-        self.0.finish();
+/// The runtime's timers, for deadlines of contexts.
+struct LoopTimer;
+
+impl harness::Timer for LoopTimer {
+    fn now(&self) -> std::time::Instant {
+        time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> harness::Alarm {
+        Box::pin(time::sleep_until(deadline.into()))
     }
 }
 
-/// A task, or a job of the blocking pool, that was still there when the shutdown's patience ended.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Straggler {
-    /// The name of its context.
-    pub context: String,
-    /// The line that spawned it.
-    pub place: &'static Location<'static>,
-}
+/// Finishes its context when the loop has left it, also on unwind: nothing of the way out is late.
+struct Finished<'a>(Context, &'a Core);
 
-impl Straggler {
-    fn report(&self, fate: &str) {
-        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, fate);
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.1.main.set(None);
+        self.0.finish();
     }
 }
 
@@ -324,6 +355,19 @@ impl Handle {
         let sent = Undelivered { future: Some(future), context, job: job.clone() };
         let _ = self.shared.remote.send(Message::Run(Box::new(move || sent.deliver())));
         JoinHandle::job(job)
+    }
+}
+
+impl Handle {
+    /// Shuts the runtime down gracefully, as [`shutdown`](crate::shutdown) does from inside.
+    ///
+    /// If the runtime is gone there is nothing to do.
+    #[track_caller]
+    pub fn shutdown(&self, patience: Duration) {
+        let place = Location::caller();
+        let begin =
+            move || current::with(|core| core.iter().for_each(|core| shutdown::begin(core, patience, place)));
+        let _ = self.shared.remote.send(Message::Run(Box::new(begin)));
     }
 }
 

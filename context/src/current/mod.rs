@@ -16,6 +16,7 @@ use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
+use crate::node::hooks::Observer;
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node};
 use crate::report::ReportKind;
@@ -35,7 +36,7 @@ thread_local! {
     /// The timer of the event loop that runs on this thread.
     static TIMER: Cell<Option<&'static dyn Timer>> = const { Cell::new(None) };
     /// What needs a destructor: closes the thread's ledger.
-    static CLEANUP: Cleanup = const { Cleanup { guards: RefCell::new(Vec::new()) } };
+    static CLEANUP: Cleanup = const { Cleanup::new() };
 }
 
 pub(crate) struct Slot {
@@ -58,6 +59,10 @@ pub(crate) struct Slot {
     id: Cell<u64>,
     /// The chain's reading at which the ledger began.
     start: Cell<u64>,
+    /// Blocking calls in polls are reported from this long on, ns; 0: they are not looked for.
+    blocking_min: Cell<u64>,
+    /// The thread's voluntary switches, when they were last read.
+    voluntary: Cell<u64>,
     /// Numbers for contexts and guards that this thread may give out: next and end.
     ids: Cell<(u64, u64)>,
     /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
@@ -68,6 +73,20 @@ const CLASS_CACHE: usize = 32;
 
 struct Cleanup {
     guards: RefCell<Vec<frames::Guarded>>,
+    /// Who wants to know of every context on this thread.
+    observers: RefCell<Vec<(u64, Observer)>>,
+    /// Observers are being told: what they switch themselves is not told.
+    telling: Cell<bool>,
+}
+
+impl Cleanup {
+    const fn new() -> Self {
+        Self {
+            guards: RefCell::new(Vec::new()),
+            observers: RefCell::new(Vec::new()),
+            telling: Cell::new(false),
+        }
+    }
 }
 
 impl Drop for Cleanup {
@@ -97,6 +116,8 @@ impl Slot {
             ledger: Cell::new(None),
             id: Cell::new(0),
             start: Cell::new(0),
+            blocking_min: Cell::new(0),
+            voluntary: Cell::new(0),
             ids: Cell::new((0, 0)),
             classes: [const { Cell::new(None) }; CLASS_CACHE],
         }
@@ -161,6 +182,36 @@ impl Context {
     pub fn current() -> Self {
         SLOT.with(Slot::share).context()
     }
+}
+
+/// Who is to be told of a switch from or to `node`, if nobody is being told already. [`told`] ends it.
+fn observers(node: &Node) -> Option<Vec<Observer>> {
+    let all = CLEANUP.try_with(|cleanup| {
+        if cleanup.telling.replace(true) {
+            return None;
+        }
+        let thread = cleanup.observers.borrow();
+        Some(thread.iter().map(|(_, observer)| observer.clone()).chain(node.observers()).collect())
+    });
+    all.ok().flatten()
+}
+
+fn told() {
+    let _ = CLEANUP.try_with(|cleanup| cleanup.telling.set(false));
+}
+
+/// Tells `observer` of every context on this thread from here on.
+pub(crate) fn add_observer(id: u64, observer: Observer) {
+    let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push((id, observer)));
+}
+
+/// Gives the observer back, to be dropped outside of the borrow.
+pub(crate) fn remove_observer(id: u64) -> Option<Observer> {
+    let remove = |cleanup: &Cleanup| {
+        let mut observers = cleanup.observers.borrow_mut();
+        observers.iter().position(|(other, _)| *other == id).map(|at| observers.remove(at).1)
+    };
+    CLEANUP.try_with(remove).ok().flatten()
 }
 
 /// Whether a thread that reads by `rung` already has what `wanted` asks for.
@@ -277,6 +328,16 @@ pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
 /// This thread's ledger, if it has one, without settling.
 pub(crate) fn ledger() -> Option<&'static Ledger> {
     SLOT.with(|slot| slot.ledger.get())
+}
+
+/// Reports blocking calls from `min` ns on; 0 for none. Returns what it was.
+pub(crate) fn watch_blocking(min: u64) -> u64 {
+    SLOT.with(|slot| {
+        if min != 0 && slot.ready() {
+            slot.voluntary.set(slot.clock.voluntary_switches());
+        }
+        slot.blocking_min.replace(min)
+    })
 }
 
 pub(crate) fn rung() -> Option<Rung> {

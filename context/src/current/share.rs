@@ -126,7 +126,7 @@ impl Share {
     }
 
     /// The handle that stands behind this share, not to be dropped.
-    fn target(&self) -> Option<ManuallyDrop<Context>> {
+    pub(super) fn target(&self) -> Option<ManuallyDrop<Context>> {
         let address = address_of(self.node)?;
         // SAFETY: this share is (part of) a counted handle, and `ManuallyDrop` leaves the count alone.
         Some(ManuallyDrop::new(unsafe { Context::from_counted(address) }))

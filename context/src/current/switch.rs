@@ -8,8 +8,9 @@ use super::Slot;
 use super::share::{LOOP, NOBODY, Share, address_of};
 use crate::clock::Stamp;
 use crate::journal as sentinel;
-use crate::node::Node;
+use crate::node::hooks::{self, Hooks};
 use crate::node::ledger::Ledger;
+use crate::node::{Context, Node, contain};
 use crate::report::ReportKind;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
@@ -59,6 +60,22 @@ impl Slot {
             None => ledger.sentinel.blocked.add(off),
         }
         self.charge(ledger, cpu, began);
+        if self.blocking_min.get() != 0 {
+            self.look_for_blocking_call(off);
+        }
+    }
+
+    /// Was it preempted, or did it give up the CPU of its own accord? Only the kernel's count of voluntary switches
+    /// tells; it is read (~100 ns and more) when the thread was off the CPU, never else.
+    fn look_for_blocking_call(&self, off: u64) {
+        let switches = self.clock.voluntary_switches();
+        let blocked = switches != self.voluntary.replace(switches);
+        let Some(node) = self.current_node().filter(|_| blocked && off >= self.blocking_min.get()) else {
+            return;
+        };
+        let place = self.place.get().unwrap_or(node.birth.place);
+        let detail = format!("the thread slept for {:?}", Duration::from_nanos(off));
+        sentinel::report(ReportKind::BlockingCall, &node.name(), place, &detail);
     }
 
     fn charge(&self, ledger: &Ledger, ns: u64, began: u64) {
@@ -101,6 +118,35 @@ impl Slot {
     /// thread's own, or the loop. Half of the price of a switch is its `rdtsc`.
     #[inline]
     pub(super) fn switch_to(&self, next: *const Node) -> *const Node {
+        if hooks::anyone() { self.switch_observed(next) } else { self.swap(next) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn switch_observed(&self, next: *const Node) -> *const Node {
+        if self.current.get() == next {
+            return self.swap(next);
+        }
+        self.tell(|hooks, context| hooks.on_suspend(context));
+        let before = self.swap(next);
+        self.tell(|hooks, context| hooks.on_resume(context));
+        before
+    }
+
+    /// Tells the observers of what is current; not of switches that they make themselves.
+    fn tell(&self, what: impl Fn(&dyn Hooks, &Context)) {
+        let current = ManuallyDrop::new(Share::from_raw(self.current.get()));
+        let Some(context) = current.target() else { return };
+        let Some(observers) = super::observers(context.node()) else { return };
+        for observer in observers {
+            contain(context.node().name(), context.place(), || what(&*observer.0, &context));
+        }
+        super::told();
+    }
+
+    /// The switch itself.
+    #[inline]
+    fn swap(&self, next: *const Node) -> *const Node {
         let began = self.clock.last_wall();
         // Says nothing before the books are open: its mark is never intact then.
         let Some((cpu, wall)) = self.clock.glance() else { return self.switch_anew(next) };

@@ -1,6 +1,7 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
 mod control;
+pub(crate) mod hooks;
 pub(crate) mod ledger;
 mod raw;
 mod tree;
@@ -15,6 +16,7 @@ use crate::class;
 use crate::journal as sentinel;
 use crate::report::ReportKind;
 use crate::value::Key;
+use hooks::Observer;
 use ledger::{Ledger, RunningSlice};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -203,20 +205,32 @@ impl Node {
         true
     }
 
-    /// Whether anyone is to be told of the end: hooks, or children. Most contexts have neither.
-    pub(crate) fn has_finish_work(&self) -> bool {
-        self.control.has_hooks() || self.links.has_children()
+    /// Who wants to know of this very context.
+    pub(crate) fn observers(&self) -> impl Iterator<Item = Observer> {
+        self.extras().into_iter().flat_map(|extras| &extras.observers).cloned()
     }
 
-    /// Runs the hooks with the final total. A panic in one is reported and does not keep the others from running.
-    pub(crate) fn run_finish_hooks(&self) {
+    /// Whether anyone is to be told of the end: hooks, or children. Most contexts have neither.
+    pub(crate) fn has_finish_work(&self) -> bool {
+        hooks::anyone() || self.control.has_hooks() || self.links.has_children()
+    }
+
+    /// Runs the hooks of `context`, which is this node, with the final total. A panic in one is reported and does not
+    /// keep the others from running.
+    pub(crate) fn run_finish_hooks(&self, context: Option<&Context>) {
         let hooks = self.control.take_hooks();
-        if hooks.is_empty() {
+        let observers = if hooks::anyone() { hooks::finish_observers() } else { Vec::new() };
+        if hooks.is_empty() && observers.is_empty() && self.observers().next().is_none() {
             return;
         }
         let usage = self.total(&[]).into();
         for hook in hooks {
             contain(self.name(), self.birth.place, || hook(&usage));
+        }
+        // The last handle went: there is nothing left to show but the usage, which the hooks had.
+        let Some(context) = context else { return };
+        for observer in observers.into_iter().chain(self.observers()) {
+            contain(self.name(), self.birth.place, || observer.0.on_finish(context, &usage));
         }
     }
 
@@ -244,7 +258,7 @@ impl fmt::Display for Name {
 fn finish_at_last(node: &Node) {
     // The time is of no use any more: nobody is left to ask.
     if node.finish(1) && node.has_finish_work() {
-        node.run_finish_hooks();
+        node.run_finish_hooks(None);
     }
 }
 

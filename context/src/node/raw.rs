@@ -19,6 +19,7 @@ use super::ledger::Ledger;
 use super::tree;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
+use crate::node::hooks::Observer;
 use crate::value::Value;
 use std::panic::Location;
 use std::mem::MaybeUninit;
@@ -112,6 +113,7 @@ pub(crate) struct Extras {
     pub(crate) values: Vec<Value>,
     pub(crate) fields: Vec<(&'static str, Box<str>)>,
     pub(crate) cpu_budget: Option<std::time::Duration>,
+    pub(crate) observers: Vec<Observer>,
 }
 
 impl std::fmt::Debug for Extras {

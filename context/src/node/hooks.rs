@@ -1,0 +1,76 @@
+//! Who wants to know of a context's life (P21).
+//!
+//! Nothing is looked up while nobody does: one flag for the process, one predictable branch in the switch.
+
+use crate::node::Context;
+use crate::usage::Usage;
+use parking_lot::RwLock;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// An observer of contexts: of all on one thread ([`harness::observe`](crate::harness::observe), a runtime's
+/// `Builder::hooks`), or of one ([`Builder::hooks`](crate::Builder::hooks)).
+///
+/// Hooks may read contexts, not switch them; they run on the account of the context that they are told of, on its
+/// thread, and should be quick. A panic in one is reported and stops there. A resume and a suspend always come in
+/// pairs, however a poll ends; between two polls in a row for the same context there is neither.
+pub trait Hooks: Send + Sync {
+    /// `context` is current on this thread from here on.
+    fn on_resume(&self, context: &Context) {
+        let _ = context;
+    }
+
+    /// `context` is current on this thread up to here.
+    fn on_suspend(&self, context: &Context) {
+        let _ = context;
+    }
+
+    /// `context` has finished, with this total.
+    fn on_finish(&self, context: &Context, usage: &Usage) {
+        let _ = (context, usage);
+    }
+}
+
+/// A shared [`Hooks`].
+#[derive(Clone)]
+pub(crate) struct Observer(pub(crate) Arc<dyn Hooks>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// Whether anyone ever asked to be told. Never goes back: the branch is what it saves.
+static ANYONE: AtomicBool = AtomicBool::new(false);
+
+#[inline]
+pub(crate) fn anyone() -> bool {
+    ANYONE.load(Ordering::Relaxed)
+}
+
+pub(crate) fn announce() {
+    ANYONE.store(true, Ordering::Relaxed);
+}
+
+/// Observers of everything that finishes, on whatever thread: finishing is no matter of one thread.
+static FINISH: RwLock<Vec<(u64, Observer)>> = RwLock::new(Vec::new());
+static IDS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn add_finish(observer: Observer) -> u64 {
+    let id = IDS.fetch_add(1, Ordering::Relaxed);
+    FINISH.write().push((id, observer));
+    id
+}
+
+/// Gives the observer back, to be dropped outside the lock.
+pub(crate) fn remove_finish(id: u64) -> Option<Observer> {
+    let mut observers = FINISH.write();
+    let at = observers.iter().position(|(other, _)| *other == id)?;
+    Some(observers.swap_remove(at).1)
+}
+
+pub(crate) fn finish_observers() -> Vec<Observer> {
+    FINISH.read().iter().map(|(_, observer)| observer.clone()).collect()
+}
