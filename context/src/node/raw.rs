@@ -21,8 +21,8 @@ use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
 use crate::node::hooks::Observer;
 use crate::value::Value;
-use std::panic::Location;
 use std::mem::MaybeUninit;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -261,7 +261,10 @@ fn retire(mut dying: NonNull<Node>) {
 }
 
 /// What is left to drop of a node that was.
-#[expect(clippy::large_enum_variant, reason = "lives on one stack frame; a box would be an allocation per context")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on one stack frame; a box would be an allocation per context"
+)]
 enum Gone {
     /// It owned its handle of the parent and nothing else. Moving that alone spares a copy of half a kilobyte.
     Bare(Option<Context>),
