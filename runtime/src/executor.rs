@@ -42,7 +42,7 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
     let mut cx = Context::from_waker(&waker);
     let mut ended = None;
     while ended.is_none() {
-        turn(core, &mut |woken| {
+        let mut poll_root = |woken| {
             core.budget.set(BUDGET);
             let Some(future) = future.as_mut().as_pin_mut() else { return true };
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
@@ -56,7 +56,8 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
                 look_for_slow_poll(core, share, place, began);
             }
             ended.is_some()
-        });
+        };
+        turn(core, &mut poll_root, &|| false);
     }
     let dropped = harness::visit(share, place, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
     harness::idle();
@@ -68,9 +69,9 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
 }
 
 /// Runs the loop until `is_done`, polling tasks but no root: shutdown.
-pub(crate) fn run_until(core: &Core, mut is_done: impl FnMut() -> bool) {
+pub(crate) fn run_until(core: &Core, is_done: impl Fn() -> bool) {
     while !is_done() {
-        turn(core, &mut |_| false);
+        turn(core, &mut |_| false, &is_done);
     }
 }
 
@@ -94,8 +95,9 @@ impl Drop for Root<'_> {
     }
 }
 
-/// One turn of the loop. `root` polls the future of `block_on` and says whether it is done.
-fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool) {
+/// One turn of the loop. `root` polls the future of `block_on` and says whether it is done; `is_done` is asked before
+/// the loop would sleep for what nobody waits for any more.
+fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bool) {
     take_messages(core);
     let done = run_ready(core, root);
     core.tasks.leave_group();
@@ -104,7 +106,7 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool) {
         report_orphans(core, tracking);
     }
     fire_timers(core);
-    if !done {
+    if !done && !is_done() {
         poll_io(core);
     }
 }
@@ -305,7 +307,12 @@ fn fire_timers(core: &Core) {
     {
         let mut timers = core.timers.borrow_mut();
         if timers.len() > 0 {
-            timers.advance(core.time.now(), &mut due);
+            let now = core.time.now();
+            if core.time.is_paused() {
+                timers.advance_exact(now, &mut due);
+            } else {
+                timers.advance(now, &mut due);
+            }
         }
     }
     wake_all(core, due);
@@ -314,7 +321,7 @@ fn fire_timers(core: &Core) {
 /// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready.
 fn poll_io(core: &Core) {
     let asleep = core.tasks.queue().len() == 0 && core.inbox.fall_asleep();
-    let next = if asleep { core.timers.borrow().next_deadline() } else { None };
+    let next = if asleep { next_deadline(core) } else { None };
     let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
     let wait = match next {
         _ if !asleep || jump.is_some() => Wait::No,
@@ -334,6 +341,14 @@ fn poll_io(core: &Core) {
         core.time.advance_to(deadline);
     }
     wake_all(core, woken);
+}
+
+fn next_deadline(core: &Core) -> Option<u64> {
+    if core.time.is_paused() {
+        core.timers.borrow_mut().next_exact()
+    } else {
+        core.timers.borrow().next_deadline()
+    }
 }
 
 fn wake_all(core: &Core, mut wakers: Vec<Waker>) {

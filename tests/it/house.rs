@@ -53,7 +53,7 @@ const RUNTIME: Crate = Crate {
         &["testing"],
         &["runtime", "http", "inspector"],
         // Services made of services.
-        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "sync"],
+        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
         &["blocking", "signal", "spawn", "time"],
         &["join"],
         &["executor", "registered"],
@@ -78,6 +78,7 @@ const RUNTIME: Crate = Crate {
         ("parking_lot", &["db", "error", "group", "inbox", "join", "pool", "signal", "sync", "testing"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
+        ("signal-hook", &["signal"]),
         ("slab", &["reactor"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
@@ -107,8 +108,11 @@ const FENCES: [&str; 8] = [
 ];
 
 /// Where a test may sleep, and why.
-const SLEEPERS: [(&str, &str); 1] =
-    [("context/src/clock", "a thread that leaves the CPU is what the clock must see")];
+const SLEEPERS: [(&str, &str); 3] = [
+    ("context/src/clock", "a thread that leaves the CPU is what the clock must see"),
+    ("tests/it/promises/clock", "the same, inside of a poll"),
+    ("tests/it/conservation/program", "the same, in random programs"),
+];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;

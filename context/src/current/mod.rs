@@ -135,15 +135,21 @@ impl Slot {
             return false;
         }
         let rung = self.clock.start(clock);
-        let stamp = self.clock.resync();
         let ledger = Ledger::open();
-        self.last_cpu.set(stamp.cpu);
-        self.start.set(stamp.cpu);
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
+        self.begin_at_now();
         self.ledger.set(Some(ledger));
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
+        // Once more: opening the books, and saying so, is nobody's cost.
+        self.begin_at_now();
         true
+    }
+
+    fn begin_at_now(&self) {
+        let stamp = self.clock.resync();
+        self.last_cpu.set(stamp.cpu);
+        self.start.set(stamp.cpu);
     }
 
     fn close(&self) {
@@ -156,9 +162,13 @@ impl Slot {
         }
     }
 
-    /// Changes the rung; the chain goes on from where it is.
+    /// Changes the rung; the chain goes on from where it is. A thread without books opens them on that rung.
     fn use_clock(&self, clock: Clock) {
-        if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
+        if self.ledger.get().is_none() {
+            self.open(clock);
+            return;
+        }
+        if self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
         self.settle_resynced();
@@ -304,9 +314,11 @@ pub(crate) fn settle_within(node: &Node) {
 }
 
 /// Adds to a context's cells what somebody measured elsewhere.
+///
+/// The local cells of CPU are what this thread's own clock measured: they are its books (P7), so CPU goes to the others.
 pub(crate) fn charge(node: &Node, tally: &Tally) {
     SLOT.with(|slot| {
-        if node.birth.owner == slot.id.get() {
+        if node.birth.owner == slot.id.get() && tally.cpu == 0 {
             node.local.add(tally);
         } else {
             node.abroad().shared.absorb(tally);

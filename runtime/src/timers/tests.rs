@@ -278,3 +278,31 @@ fn cancelled_timers_leave_no_memory_behind() {
     }
     assert_eq!((timers.len(), timers.next_deadline()), (0, None));
 }
+
+/// On paused time nothing is rounded: each timer fires at its very deadline, whatever slot it is in.
+#[test]
+fn exact_time_is_exact() {
+    let (log, mut random, mut timers) = (Log::default(), XorShift(0xe8ac7), Timers::new());
+    let mut oracle = BTreeMap::new();
+    let mut now = 0;
+    for name in 0..2000 {
+        let deadline = now + random.span() % (10 * MS) + 1;
+        oracle.insert((deadline, name), timers.insert(deadline, named(name, &log)));
+        if random.below(4) > 0 {
+            continue;
+        }
+        let earliest = oracle.first_key_value().map(|((deadline, _), _)| *deadline);
+        assert_eq!(timers.next_exact(), earliest);
+        now = match random.below(3) {
+            0 => now + 1,
+            _ => earliest.unwrap_or(now),
+        };
+        let mut due = Vec::new();
+        timers.advance_exact(now, &mut due);
+        due.into_iter().for_each(Waker::wake);
+        let later = oracle.split_off(&(now + 1, 0));
+        let expected: Vec<u64> =
+            std::mem::replace(&mut oracle, later).into_keys().map(|(_, name)| name).collect();
+        assert_eq!(std::mem::take(&mut *log.lock().unwrap()), expected, "at {now}");
+    }
+}
