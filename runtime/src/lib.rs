@@ -10,6 +10,8 @@ mod executor;
 pub mod fs;
 mod group;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 mod inbox;
 mod join;
 pub mod net;

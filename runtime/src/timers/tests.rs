@@ -213,7 +213,7 @@ fn never_early_and_at_most_one_tick_late() {
     let (mut timers, log) = (Timers::new(), Log::default());
     timers.insert(5 * TICK + 1, named(1, &log));
     assert_eq!(timers.next_deadline(), Some(6 * TICK));
-    assert_eq!(fire(&mut timers, 6 * TICK - 1, &log), []);
+    assert_eq!(fire(&mut timers, 6 * TICK - 1, &log), [0_u64; 0]);
     assert_eq!(fire(&mut timers, 6 * TICK, &log), [1]);
 }
 
@@ -235,7 +235,7 @@ fn one_timer_needs_one_wake_up_however_far_it_is() {
         let (mut timers, log) = (Timers::new(), Log::default());
         timers.insert(deadline, named(1, &log));
         let wake_up = timers.next_deadline().unwrap();
-        assert_eq!(fire(&mut timers, wake_up - 1, &log), []);
+        assert_eq!(fire(&mut timers, wake_up - 1, &log), [0_u64; 0]);
         assert_eq!(timers.next_deadline(), Some(wake_up));
         assert_eq!(fire(&mut timers, wake_up, &log), [1]);
     }
@@ -248,7 +248,7 @@ fn a_cancelled_timer_costs_at_most_one_early_wake_up() {
     timers.insert(1010 * TICK, named(2, &log));
     drop(timers.cancel(early));
     assert_eq!(timers.next_deadline(), Some(1000 * TICK));
-    assert_eq!(fire(&mut timers, 1000 * TICK, &log), []);
+    assert_eq!(fire(&mut timers, 1000 * TICK, &log), [0_u64; 0]);
     assert_eq!(timers.next_deadline(), Some(1010 * TICK));
 }
 
