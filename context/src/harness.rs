@@ -76,7 +76,7 @@ impl Drop for LoopGuard {
 ///
 /// The context stays current afterwards (the next poll is often for the same, and then nothing is read): call
 /// [`idle`] before running anything that is not a task's.
-#[inline]
+#[inline(always)]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
     let (output, is_budgeted) = current::poll(share, place, woken, f);
     if is_budgeted {
