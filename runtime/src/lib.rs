@@ -9,6 +9,8 @@ mod executor;
 pub mod fs;
 mod group;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 mod inbox;
 mod join;
 pub mod net;
@@ -17,6 +19,7 @@ mod reactor;
 mod registered;
 mod runtime;
 mod shield;
+pub mod signal;
 mod spawn;
 mod sys;
 mod task;

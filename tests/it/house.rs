@@ -64,10 +64,12 @@ const RUNTIME: Crate = Crate {
         &["config", "error", "handle"],
     ],
     homes: &[
+        ("axum", &["http"]),
         ("bursar-context", &["*"]),
         ("bursar-macros", &["lib"]),
+        ("bytes", &["http"]),
         ("crossbeam-channel", &["db", "inbox", "pool"]),
-        ("futures-io", &["net"]),
+        ("futures-io", &["http/io", "net"]),
         ("http", &["http"]),
         ("http-body", &["http"]),
         ("http-body-util", &["http"]),
@@ -78,6 +80,7 @@ const RUNTIME: Crate = Crate {
         ("parking_lot", &["db", "error", "group", "inbox", "join", "pool", "signal", "sync", "testing"]),
         ("pin-project-lite", &["*"]),
         ("rusqlite", &["db"]),
+        ("signal-hook", &["signal"]),
         ("slab", &["reactor"]),
         ("tokio", &["net"]),
         ("tower-layer", &["http"]),
@@ -95,11 +98,12 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 8] = [
+const FENCES: [&str; 9] = [
     "context/src/clock",
     "context/src/current",
     "context/src/node",
     "runtime/src/current",
+    "runtime/src/http/io",
     "runtime/src/sys",
     "runtime/src/task/raw",
     "runtime/src/task/slots",

@@ -6,7 +6,7 @@ use context::sentinel::reports;
 use context::{FutureExt, Report, live};
 use parking_lot::Mutex;
 use std::future::poll_fn;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::Instant;
@@ -196,7 +196,7 @@ fn p10_a_job_aborted_before_it_began_is_not_run() {
         job.abort();
         running.abort();
         end.send(()).unwrap();
-        let error: JoinError = job.await.map(|()| ()).unwrap_err();
+        let error = job.await.unwrap_err();
         assert!(error.is_cancelled(), "{error}");
         running.await.expect("one that runs is not interrupted");
     });
@@ -340,9 +340,10 @@ fn p10_a_handle_may_be_awaited_on_another_runtime() {
         waiting.await.unwrap().unwrap();
         assert_eq!(spawn_blocking(|| 1).await.unwrap(), 1, "each has its own pool");
     });
-    let job = one.block_on(async { spawn_blocking(|| 2) });
+    let mut job = None;
+    one.block_on(async { job = Some(spawn_blocking(|| 2)) });
     drop(one);
-    let outcome = other.block_on(job);
+    let outcome = other.block_on(job.unwrap());
     // The runtime ended, perhaps before the job began.
     assert!(outcome.as_ref().is_ok_and(|n| *n == 2) || outcome.is_err_and(|error| error.is_cancelled()));
 }

@@ -13,14 +13,30 @@
 //! Options that are not here are set through `AsFd` (`socket2::SockRef`), or before [`TcpListener::from_std`].
 
 mod addrs;
+#[cfg(unix)]
+mod fd;
 mod halves;
 mod resolve;
 mod stream;
 mod tcp_listener;
 mod tcp_stream;
+mod udp;
+#[cfg(unix)]
+mod unix_datagram;
+#[cfg(unix)]
+mod unix_listener;
+#[cfg(unix)]
+mod unix_stream;
 
 pub use addrs::ToSocketAddrs;
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use resolve::lookup_host;
 pub use tcp_listener::TcpListener;
 pub use tcp_stream::TcpStream;
+pub use udp::UdpSocket;
+#[cfg(unix)]
+pub use unix_datagram::UnixDatagram;
+#[cfg(unix)]
+pub use unix_listener::UnixListener;
+#[cfg(unix)]
+pub use unix_stream::UnixStream;

@@ -33,7 +33,7 @@ use crate::registered::Registered;
 /// ```
 #[derive(Debug)]
 pub struct TcpListener {
-    io: Registered<Source>,
+    pub(super) io: Registered<Source>,
 }
 
 impl TcpListener {

@@ -42,7 +42,7 @@ use crate::registered::Registered;
 /// ```
 #[derive(Debug)]
 pub struct TcpStream {
-    io: Registered<Source>,
+    pub(super) io: Registered<Source>,
 }
 
 const WHAT: &str = "a TCP stream";

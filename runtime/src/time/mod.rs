@@ -22,3 +22,6 @@ pub use paused::{advance, pause, resume};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use std::time::Duration;
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
+
+#[cfg(test)]
+mod tests;

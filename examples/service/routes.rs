@@ -1,0 +1,168 @@
+//! The handlers. None of them mentions a context but `/fanout`, which makes parts.
+
+use super::App;
+use super::failure::Failure;
+use super::search::{self, Hit};
+use super::{accounts, files};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use context::{Context, FutureExt};
+use pulldown_cmark::{Event, Options, Parser, html};
+use runtime::http::ContextLayer;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The longest wait that `/sleep` grants, in milliseconds.
+const SLEEP_MS_MAX: u64 = 10_000;
+/// How many parts a `/fanout` may have.
+const PARTS_MAX: usize = 16;
+
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+pub(super) fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(front))
+        .route("/search", get(find))
+        .route("/file", get(file))
+        .route("/render", get(render))
+        .route("/fanout", get(fanout))
+        .route("/sleep", get(sleep))
+        .route("/accounts", get(async || Json(accounts::json())))
+        .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is nothing here; / says what there is"))
+        .method_not_allowed_fallback(async || {
+            Failure::new(StatusCode::METHOD_NOT_ALLOWED, "everything here is asked for by GET")
+        })
+        .with_state(app)
+        .layer(ContextLayer::axum())
+}
+
+#[derive(Deserialize)]
+struct Terms {
+    q: String,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    path: String,
+}
+
+#[derive(Deserialize)]
+struct Pause {
+    ms: u64,
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+/// Database: the wait for a connection, the transaction and its rows are on the request's account.
+async fn find(State(app): State<App>, asked: Asked<Terms>) -> Result<Json<Value>, Failure> {
+    let Query(Terms { q }) = asked?;
+    let hits = search::find(&app.pool, &q).await?;
+    log::info!("{} hits", hits.len());
+    Ok(Json(json!({ "query": q, "indexing": app.progress.to_string(), "hits": hits })))
+}
+
+/// Blocking pool: the job runs on another thread, its CPU time is charged here.
+async fn file(State(app): State<App>, asked: Asked<Target>) -> Result<Response, Failure> {
+    let Query(Target { path }) = asked?;
+    let text = read(&app, path).await?;
+    let headers = [(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
+    Ok((headers, text).into_response())
+}
+
+/// CPU: parses Markdown on the server's own thread, which is what this route is there to show.
+async fn render(State(app): State<App>, asked: Asked<Target>) -> Result<Response, Failure> {
+    let Query(Target { path }) = asked?;
+    let text = read(&app, path).await?;
+    let page = to_html(&text);
+    // No scripts, whatever the files say.
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    Ok(([(header::CONTENT_SECURITY_POLICY, policy)], Html(page)).into_response())
+}
+
+fn to_html(markdown: &str) -> String {
+    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).map(|event| match event {
+        Event::Html(raw) | Event::InlineHtml(raw) => Event::Text(raw),
+        event => event,
+    });
+    let mut page = String::with_capacity(markdown.len() * 3 / 2);
+    page.push_str("<!doctype html><meta charset=utf-8>\n");
+    html::push_html(&mut page, events);
+    page
+}
+
+async fn read(app: &App, path: String) -> Result<String, Failure> {
+    let files: files::Files = app.files.clone();
+    runtime::spawn_blocking(move || files.read(&path)).await.map_err(Failure::internal)?
+}
+
+/// Parts: each search runs in a child of the request's context, all at once. What they cost is theirs, and shows in
+/// the request's total. If the client goes away they are cancelled with it.
+async fn fanout(State(app): State<App>, asked: Asked<Terms>) -> Result<Json<Value>, Failure> {
+    let Query(Terms { q }) = asked?;
+    let terms: Vec<&str> = q.split(',').map(str::trim).filter(|term| !term.is_empty()).collect();
+    if terms.is_empty() || terms.len() > PARTS_MAX {
+        return Err(Failure::bad_request(format!("`q` takes 1 to {PARTS_MAX} searches, with commas in between")));
+    }
+    let start = |term: &str| {
+        let (pool, term) = (app.pool.clone(), term.to_owned());
+        let search = async move { search::find(&pool, &term).await };
+        runtime::spawn_in(&Context::current().child("fanout part"), search.cancellable())
+    };
+    let parts: Vec<_> = terms.iter().map(|term| start(term)).collect();
+    let mut found = Vec::new();
+    for (term, part) in terms.iter().zip(parts) {
+        let searched = part.await.map_err(Failure::internal)?;
+        let hits: Vec<Hit> = searched.map_err(Failure::internal)??;
+        found.push(json!({ "query": term, "hits": hits }));
+    }
+    Ok(Json(Value::Array(found)))
+}
+
+/// Waiting only: it takes time and costs nothing.
+async fn sleep(asked: Asked<Pause>) -> Result<String, Failure> {
+    let Query(Pause { ms }) = asked?;
+    if ms > SLEEP_MS_MAX {
+        return Err(Failure::bad_request(format!("`ms` is {SLEEP_MS_MAX} at most")));
+    }
+    runtime::time::sleep(Duration::from_millis(ms)).await;
+    Ok(format!("slept {ms} ms\n"))
+}
+
+async fn front(State(app): State<App>) -> Html<String> {
+    Html(format!(
+        "<!doctype html><meta charset=utf-8><title>service</title>
+<h1>Full-text search, with every request billed</h1>
+<p>Indexing: {}.</p>
+<ul>
+<li><a href='/search?q=sentinel'>/search?q=sentinel</a>: the database
+<li><a href='/file?path=Cargo.toml'>/file?path=Cargo.toml</a>: the blocking pool
+<li><a href='/render?path=README.md'>/render?path=README.md</a>: CPU
+<li><a href='/fanout?q=waker,timer,reactor'>/fanout?q=waker,timer,reactor</a>: parts, at the same time
+<li><a href='/sleep?ms=200'>/sleep?ms=200</a>: waiting only
+<li><a href='/accounts'>/accounts</a>: the books
+</ul>
+<p>What a request cost is in its <code>Server-Timing</code> header (your browser's network panel shows it), and in the log.</p>
+",
+        app.progress
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_html;
+
+    #[test]
+    fn raw_html_is_shown_not_obeyed() {
+        let page = to_html("# A\n\n<script>alert(1)</script> and <b>b</b>");
+        assert!(page.contains("<h1>A</h1>") && page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
+    }
+}

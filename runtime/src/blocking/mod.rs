@@ -1,0 +1,152 @@
+//! Jobs that block, on threads of their own, on the account of who asked for them (P10).
+
+pub(crate) mod errand;
+#[cfg(test)]
+mod tests;
+
+use crate::current::{self, Core};
+use crate::error::{JoinError, Kind};
+use crate::join::JoinHandle;
+use crate::pool::Why;
+use context::harness;
+use context::{Context, ReportKind, Usage};
+use errand::Errand;
+use std::panic::Location;
+use std::time::Duration;
+
+type Place = &'static Location<'static>;
+
+/// Runs `f`, which may block, on a thread of the blocking pool.
+///
+/// It runs in the current context: its CPU, as measured by that thread's own clock, is charged to it, and
+/// [`Usage::blocking`](context::Usage::blocking) counts the job, its wait for a thread and the wall time it ran. The
+/// context is held until the job is done.
+///
+/// Dropping the handle does not stop the job, and it is charged all the same. [`JoinHandle::abort`] keeps a job from
+/// being run that has not begun; then, as when the runtime ends before, `f` is dropped in its context. One that runs
+/// cannot be interrupted: the drop of the runtime waits for it.
+///
+/// Threads are started when needed, up to [`Builder::blocking_threads`](crate::Builder::blocking_threads), and leave
+/// when idle. For work that goes on for as long as the program does, start a thread instead.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let rt = runtime::Runtime::new()?;
+/// # rt.block_on(async {
+/// let sum = runtime::spawn_blocking(|| (0..100_000u64).map(|n| n % 7).sum::<u64>());
+/// assert_eq!(sum.await.unwrap(), 299_995);
+/// let usage = context::Context::current().usage();
+/// assert_eq!(usage.blocking.jobs, 1);
+/// assert!(usage.cpu >= std::time::Duration::from_micros(10));
+/// # });
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The handle yields a [`JoinError`] if the job panicked (the pool lives on), was aborted, or the runtime ended before
+/// it began; and, at once, if the queue of the pool is full ([`JoinError::is_refused`]): then `f` was dropped.
+///
+/// # Panics
+///
+/// If no runtime runs on this thread. The threads of the pool run none.
+#[track_caller]
+pub fn spawn_blocking<F, R>(f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    run(Location::caller(), f)
+}
+
+/// [`spawn_blocking`] for the runtime's own services, which know better for which line they do it.
+#[track_caller]
+pub(crate) fn run<F, R>(place: Place, f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    current::with(|core| {
+        let Some(core) = core else {
+            panic!(
+                "no runtime runs on this thread, to take the blocking job of {place}: call it inside `block_on` or a task"
+            )
+        };
+        submit(core, place, f)
+    })
+}
+
+fn submit<F, R>(core: &Core, place: Place, f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let context = Context::current();
+    if context.is_sentinel() {
+        let detail = "give it a context: nobody pays for this job";
+        context::sentinel::report(ReportKind::BlockingInSentinel, &context, place, detail);
+    }
+    let mut bill = Bill::open(context.clone());
+    let errand = Errand { context: context.clone(), place, away: Some(core.away()), unheard: |_, _, _| () };
+    let run = move |(): &mut ()| {
+        bill.begin_to_run();
+        f()
+    };
+    match errand.send(&core.pool, run) {
+        Ok(handle) => {
+            charge(&context, |usage| usage.blocking.jobs = 1);
+            handle
+        }
+        Err(why) => JoinHandle::refused(why_not(why, place)),
+    }
+}
+
+fn why_not(why: Why, place: Place) -> JoinError {
+    match why {
+        Why::Full => JoinError(Kind::Refused),
+        Why::Closed => JoinError::SHUTDOWN,
+        Why::NoThread(error) => {
+            log::error!("bursar: no thread for the blocking job of {place}: {error}");
+            JoinError(Kind::Refused)
+        }
+    }
+}
+
+/// Charges the wall time of a job: first as waiting, then as running. It ends when it is dropped.
+struct Bill {
+    context: Context,
+    stage: fn(&mut Usage) -> &mut Duration,
+    /// When the stage began, in ticks.
+    since: u64,
+}
+
+impl Bill {
+    fn open(context: Context) -> Self {
+        Self { context, stage: |usage| &mut usage.blocking.queued, since: harness::ticks() }
+    }
+
+    fn begin_to_run(&mut self) {
+        self.settle();
+        self.stage = |usage| &mut usage.blocking.running;
+    }
+
+    fn settle(&mut self) {
+        let now = harness::ticks();
+        let ns = harness::ticks_to_ns(now.saturating_sub(self.since));
+        self.since = now;
+        charge(&self.context, |usage| *(self.stage)(usage) = Duration::from_nanos(ns));
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+fn charge(context: &Context, set: impl FnOnce(&mut Usage)) {
+    let mut usage = Usage::default();
+    set(&mut usage);
+    context.charge(usage);
+}

@@ -1,0 +1,211 @@
+//! What is said of a request when it is over, and the account that is kept until then.
+
+use super::peer::Peer;
+use context::{Context, Reason, Usage};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What is called with each request that is over.
+pub(super) type Report = Arc<dyn Fn(&RequestLine) + Send + Sync>;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The whole answer was written to the connection.
+    Sent,
+    /// The client went away before, or was too slow. Logged with the status 499.
+    ClientGone,
+    /// The server ended before. Logged with the status 503.
+    ShutDown,
+    /// The handler panicked. Logged with the status 500; the client sees the connection end.
+    Panicked,
+    /// The service returned an error instead of a response. Logged with the status 500.
+    ServiceFailed,
+    /// The body of the response ended in an error, after its head was sent.
+    BodyFailed,
+}
+
+/// A request that is over: what the log line of a request says, and how to read it.
+///
+/// ```text
+/// 127.0.0.1:40312 GET /search#17 200 1832B 3.120ms cpu=1.204ms queued=0.031ms blocked=0.000ms db=(0.040ms/1.520ms/1/12) blocking=(0.000ms/0)
+/// ```
+///
+/// From the left: peer, class and number of the context, status, bytes of the body, elapsed time since the request's
+/// head was read; then its [`Usage`]: on the CPU, runnable but waiting for the thread, off the CPU within a poll, the
+/// database (waiting for a connection / in transactions / transactions / rows), the blocking pool (waiting for a
+/// thread / jobs).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequestLine {
+    /// Who asked, if the server said so.
+    pub peer: Option<Peer>,
+    /// The context of the request: about to finish, and current.
+    pub context: Context,
+    /// The status of the response; 499, 503 or 500 where [`outcome`](Self::outcome) says why there was none.
+    pub status: u16,
+    /// The status that was sent, if one was.
+    pub sent_status: Option<u16>,
+    /// Bytes of the body that were handed to the connection.
+    pub bytes: u64,
+    /// Since the head of the request was read.
+    pub elapsed: Duration,
+    /// What it cost, and everything below it.
+    pub usage: Usage,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for RequestLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.peer {
+            Some(peer) => write!(f, "{peer} ")?,
+            None => f.write_str("- ")?,
+        }
+        let us = self.elapsed.as_micros();
+        let (context, status, bytes) = (&self.context, self.status, self.bytes);
+        write!(f, "{context} {status} {bytes}B {}.{:03}ms {}", us / 1_000, us % 1_000, self.usage)?;
+        let why = match self.outcome {
+            Outcome::Sent => return Ok(()),
+            Outcome::ClientGone => "client gone",
+            Outcome::ShutDown => "shut down",
+            Outcome::Panicked => "panicked",
+            Outcome::ServiceFailed => "service failed",
+            Outcome::BodyFailed => "body failed",
+        };
+        match self.sent_status {
+            Some(sent) => write!(f, " ({why} after {sent})"),
+            None => write!(f, " ({why})"),
+        }
+    }
+}
+
+/// The log target of the line.
+pub(super) const LOG_TARGET: &str = "http::request";
+
+pub(super) fn log_line(line: &RequestLine) {
+    log::info!(target: LOG_TARGET, "{line}");
+}
+
+/// The account of one request. Its holders are the future of the response, then its body and each piece of it that is not
+/// written yet: when the last of them goes the request is over.
+pub(super) struct Bill {
+    context: Context,
+    peer: Option<Peer>,
+    report: Report,
+    /// 0 = nothing was sent.
+    status: AtomicU16,
+    bytes: AtomicU64,
+    /// The body was handed over to its end.
+    complete: AtomicBool,
+    panicked: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Bill {
+    pub(super) fn open(context: Context, peer: Option<Peer>, report: Report) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            peer,
+            report,
+            status: AtomicU16::new(0),
+            bytes: AtomicU64::new(0),
+            complete: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(super) fn answer(&self, status: http::StatusCode) {
+        self.status.store(status.as_u16(), Relaxed);
+    }
+
+    pub(super) fn add_bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn complete(&self) {
+        self.complete.store(true, Relaxed);
+    }
+
+    pub(super) fn panicked(&self) {
+        self.panicked.store(true, Relaxed);
+    }
+
+    pub(super) fn failed(&self) {
+        self.failed.store(true, Relaxed);
+    }
+
+    /// What is left of the request is about to be dropped: first its work is told why.
+    pub(super) fn abandon(&self) {
+        if self.is_abandoned() {
+            self.context.cancel(self.lost().unwrap_or(Reason::Disconnected));
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        ![&self.complete, &self.panicked, &self.failed].into_iter().any(|flag| flag.load(Relaxed))
+    }
+
+    fn lost(&self) -> Option<Reason> {
+        self.peer.as_ref().and_then(Peer::lost)
+    }
+
+    fn outcome(&self) -> Outcome {
+        let answered = self.status.load(Relaxed) != 0;
+        if self.panicked.load(Relaxed) {
+            return Outcome::Panicked;
+        }
+        if self.failed.load(Relaxed) {
+            return if answered { Outcome::BodyFailed } else { Outcome::ServiceFailed };
+        }
+        match self.lost() {
+            Some(Reason::Shutdown) => Outcome::ShutDown,
+            // All of it was handed over, but the connection broke with a piece of it unsent: that piece held this account.
+            Some(_) => Outcome::ClientGone,
+            None if self.complete.load(Relaxed) => Outcome::Sent,
+            None => Outcome::ClientGone,
+        }
+    }
+
+    fn line(&self) -> RequestLine {
+        let outcome = self.outcome();
+        let sent_status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
+        let status = match outcome {
+            Outcome::Sent | Outcome::BodyFailed => sent_status.unwrap_or(0),
+            Outcome::ClientGone => 499,
+            Outcome::ShutDown => 503,
+            Outcome::Panicked | Outcome::ServiceFailed => 500,
+        };
+        RequestLine {
+            peer: self.peer.clone(),
+            context: self.context.clone(),
+            status,
+            sent_status,
+            bytes: self.bytes.load(Relaxed),
+            elapsed: self.context.elapsed(),
+            usage: self.context.usage(),
+            outcome,
+        }
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        // The request pays for its line, which is written before it finishes: so the line carries its name, and its cost, which
+        // the line cannot tell, is not late.
+        let line = self.line();
+        if matches!(line.outcome, Outcome::ClientGone | Outcome::ShutDown) {
+            self.context.cancel(self.lost().unwrap_or(Reason::Disconnected));
+        }
+        self.context.scope(|| (self.report)(&line));
+        self.context.finish();
+    }
+}

@@ -1,0 +1,67 @@
+//! HTTP: a server made of hyper 1, and a tower layer that bills every request.
+//!
+//! [`serve`] accepts connections and gives each a task of its own, in a context of class `connection`: parsing and
+//! serialising are paid there. [`ContextLayer`] gives each *request* a root context: the handler is polled and
+//! dropped in it, the response's body too, and it ends when the last byte was written, or the client went away.
+//! One line is logged then, with what the request cost; and the answer carries a `Server-Timing` header.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use runtime::http::{ContextLayer, serve};
+//! use runtime::net::TcpListener;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # runtime::Runtime::new()?.block_on(async {
+//! let app = Router::new().route("/", get(async || "hello")).layer(ContextLayer::new());
+//! serve(TcpListener::bind("127.0.0.1:8080").await?, app).await
+//! # })
+//! # }
+//! ```
+//!
+//! # With axum
+//!
+//! axum without its default features has no runtime of its own. With the feature `axum` of this crate,
+//! `ContextLayer::axum()` takes the class from the route that matched. Add it by `Router::layer`, which puts it behind the
+//! routing, so that the pattern is known; handlers, extractors and the fallback then run within.
+//!
+//! # What is bounded
+//!
+//! Connections, header size and count, body size, the time to send a header or to be idle, the time a body or a reader may
+//! stall: see [`Serve`], each has a default. What is refused is counted ([`Stats`]) and answered where HTTP has an
+//! answer.
+//!
+//! # What is absent
+//!
+//! HTTP/2, upgrades (WebSockets) and TLS; hyper's adapters ([`Timer`], [`Executor`], the streams' `hyper::rt::Read` and
+//! `Write`) are there to build them on. A handler is dropped when its client goes away: one that must run to its end
+//! spawns the work.
+
+mod body;
+mod bridge;
+mod executor;
+mod io;
+mod layer;
+mod line;
+mod listen;
+#[cfg(unix)]
+mod listen_unix;
+#[cfg(feature = "axum")]
+mod matched;
+mod peer;
+mod response;
+mod serve;
+mod server;
+mod stall;
+mod stats;
+mod timer;
+
+pub use body::{Body, BodyError};
+pub use executor::Executor;
+pub use layer::{ContextLayer, ContextService, ResponseFuture};
+pub use line::{Outcome, RequestLine};
+pub use listen::Listener;
+pub use peer::Peer;
+pub use response::ResponseBody;
+pub use serve::{Serve, serve};
+pub use stats::{Counts, Stats};
+pub use timer::Timer;

@@ -1,0 +1,180 @@
+//! Signals as Unix has them.
+//!
+//! The handlers are `signal-hook`'s: any number of listeners, in any number of runtimes and threads, and beside other users
+//! of that crate. Each listener has a socket pair, into which the handler writes a byte.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::task::{Context, Poll};
+
+use mio::Interest;
+use signal_hook::SigId;
+use signal_hook::consts;
+use signal_hook::low_level::{pipe, unregister};
+
+use crate::reactor::{Direction, Initially};
+use crate::registered::Registered;
+
+/// A signal, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SignalKind(i32);
+
+impl SignalKind {
+    /// Any signal, for those which have no name here.
+    pub const fn from_raw(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn as_raw_value(&self) -> i32 {
+        self.0
+    }
+
+    /// `SIGALRM`: a timer of the system has run down.
+    pub const fn alarm() -> Self {
+        Self(consts::SIGALRM)
+    }
+
+    /// `SIGCHLD`: a child process has changed its state.
+    pub const fn child() -> Self {
+        Self(consts::SIGCHLD)
+    }
+
+    /// `SIGHUP`: the terminal is gone. Daemons take it for "read your configuration again".
+    pub const fn hangup() -> Self {
+        Self(consts::SIGHUP)
+    }
+
+    /// `SIGINT`: Ctrl-C.
+    pub const fn interrupt() -> Self {
+        Self(consts::SIGINT)
+    }
+
+    /// `SIGIO`: a descriptor is ready.
+    pub const fn io() -> Self {
+        Self(consts::SIGIO)
+    }
+
+    /// `SIGPIPE`: nobody reads what was written. Rust ignores it from the start.
+    pub const fn pipe() -> Self {
+        Self(consts::SIGPIPE)
+    }
+
+    /// `SIGQUIT`: Ctrl-\.
+    pub const fn quit() -> Self {
+        Self(consts::SIGQUIT)
+    }
+
+    /// `SIGTERM`: the request to end.
+    pub const fn terminate() -> Self {
+        Self(consts::SIGTERM)
+    }
+
+    /// `SIGUSR1`.
+    pub const fn user_defined1() -> Self {
+        Self(consts::SIGUSR1)
+    }
+
+    /// `SIGUSR2`.
+    pub const fn user_defined2() -> Self {
+        Self(consts::SIGUSR2)
+    }
+
+    /// `SIGWINCH`: the terminal has another size.
+    pub const fn window_change() -> Self {
+        Self(consts::SIGWINCH)
+    }
+}
+
+/// Listens for a signal, from now on, for the runtime of this thread.
+///
+/// The first listener installs a handler, which stays for the life of the process: the signal's default action (mostly: to
+/// end the process) does not come back when the last listener is dropped.
+///
+/// ```no_run
+/// use runtime::signal::unix::{SignalKind, signal};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # runtime::Runtime::new()?.block_on(async {
+/// let mut hangup = signal(SignalKind::hangup())?;
+/// while hangup.recv().await.is_some() {
+///     println!("reading the configuration again");
+/// }
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// - `InvalidInput` for a signal that cannot be listened for: `SIGKILL`, `SIGSTOP`, `SIGILL`, `SIGFPE`, `SIGSEGV`;
+/// - what the system says of the number, or of the limit of open files (two are needed for each listener);
+/// - if no runtime runs on this thread.
+pub fn signal(kind: SignalKind) -> io::Result<Signal> {
+    if consts::FORBIDDEN.contains(&kind.0) {
+        let message = format!("signal {} cannot be listened for", kind.0);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    let read = mio::net::UnixStream::from_std(read);
+    let bytes = Registered::new(read, Interest::READABLE, Initially::Unknown, "a signal listener")?;
+    let handler = Handler(pipe::register(kind.0, write)?);
+    Ok(Signal { _handler: handler, bytes, kind })
+}
+
+/// Listens for a signal; made by [`signal`].
+///
+/// Signals that come while nobody awaits them are kept, but not counted: after one or after many, [`recv`](Self::recv)
+/// returns once. Every listener sees every signal.
+#[must_use = "dropping it ends the listening"]
+pub struct Signal {
+    _handler: Handler,
+    bytes: Registered<mio::net::UnixStream>,
+    kind: SignalKind,
+}
+
+impl Signal {
+    /// Waits for the next signal. Always `Some`, so that it fits in a `while let`. Dropping the future loses none.
+    ///
+    /// # Panics
+    ///
+    /// Away from the runtime it was made on.
+    pub async fn recv(&mut self) -> Option<()> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`recv`](Self::recv) for those who write futures by hand.
+    ///
+    /// # Panics
+    ///
+    /// Away from the runtime it was made on.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        // One byte a signal; more than these at once are told in several portions.
+        let mut bytes = [0; 64];
+        let read =
+            self.bytes.poll_transfer(Direction::Read, bytes.len(), cx, |mut source| source.read(&mut bytes));
+        read.map(|read| match read {
+            Ok(_) => Some(()),
+            // The pair is ours alone, so nothing else goes wrong with it.
+            Err(error) => panic!("{error}"),
+        })
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signal").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// What the handler does for one listener; its end of the pair is closed with it.
+struct Handler(SigId);
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        unregister(self.0);
+    }
+}

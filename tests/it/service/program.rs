@@ -1,0 +1,212 @@
+//! The program under test, and what it has to work on.
+
+use super::client::{Answer, Client};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Built once, by the cargo that runs this test, with the profile of this test.
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+    // target/PROFILE/deps/it-HASH
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(2).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", "examples", "--example", "service"]);
+    if target.ends_with("release") {
+        build.arg("--release");
+    }
+    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    assert!(built.success());
+    target.join("examples").join("service")
+});
+
+/// A directory with something of everything, removed at the end.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new(test: &str) -> Self {
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+        let _ = fs::remove_dir_all(&base);
+        let folder = base.join("files");
+        fs::create_dir_all(folder.join("sub")).unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+        write("notes.md", b"# Notes\n\nThe sentinel stands for nobody.\n");
+        write("large.md", large().as_bytes());
+        write("huge.txt", &vec![b'x'; 2 * 1024 * 1024]);
+        write("picture.bin", &[0xff, 0xfe, 0x00, 0x01]);
+        fs::write(base.join("secret"), "outside").unwrap();
+        std::os::unix::fs::symlink(base.join("secret"), folder.join("link")).unwrap();
+        Self(base)
+    }
+
+    /// The one to be served.
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.join("files")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Markdown of some 300 KB.
+fn large() -> String {
+    let chapter = |n| format!("# Chapter {n}\n\nSome *text* with `code`, <script>alert({n})</script>\n\n- one\n- [two](x)\n\n");
+    (1..=4_000).map(chapter).collect()
+}
+
+/// A service that runs, ended with the test.
+pub(super) struct Service {
+    child: Child,
+    addr: SocketAddr,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Service {
+    /// Starts it, and waits until everything is indexed.
+    pub(super) fn start(folder: &Folder) -> Self {
+        let mut child = Command::new(&*PROGRAM)
+            .args(["--listen", "127.0.0.1:0", "--index"])
+            .arg(folder.path())
+            .arg("--db")
+            .arg(folder.0.join("index.sqlite"))
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::<Log>::default();
+        let (errors, kept) = (child.stderr.take().unwrap(), log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                kept.lines.lock().unwrap().push(line);
+                kept.grown.notify_all();
+            }
+        });
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let addr = first.trim_end().strip_prefix("listening on http://").map(str::parse);
+        let addr = addr.unwrap_or_else(|| panic!("it said {first:?}")).unwrap();
+        let service = Self { child, addr, log };
+        service.wait_for(|line| line.contains(" index#") && line.contains("done, "));
+        service
+    }
+
+    pub(super) fn connect(&self) -> Client {
+        Client::connect(self.addr).unwrap()
+    }
+
+    pub(super) fn accepts(&self) -> bool {
+        Client::connect(self.addr).is_ok()
+    }
+
+    #[track_caller]
+    pub(super) fn get(&self, path: &str) -> Answer {
+        self.connect().get(path)
+    }
+
+    /// The line of the log that is wanted, as soon as it is there.
+    #[track_caller]
+    pub(super) fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| wanted(line));
+        let (lines, timeout) = self.log.grown.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        assert!(!timeout.timed_out(), "no such line in:\n{}", lines.join("\n"));
+        lines.iter().find(|line| wanted(line)).unwrap().clone()
+    }
+
+    /// The line of the request that `answer` answers.
+    #[track_caller]
+    pub(super) fn line(&self, answer: &Answer, class: &str) -> Line {
+        let begin = format!(" http::request: {} {class}#", answer.from);
+        Line { text: self.wait_for(|line| line.contains(&begin)) }
+    }
+
+    /// Asks until a request of that class is open.
+    #[track_caller]
+    pub(super) fn wait_until_open(&self, class: &str) {
+        let begin = std::time::Instant::now();
+        let mut client = self.connect();
+        while begin.elapsed() < PATIENCE {
+            let books = client.get("/accounts").json();
+            let classes = books["classes"].as_array().unwrap();
+            if classes.iter().any(|found| found["class"] == class && found["open"] == 1) {
+                return;
+            }
+        }
+        panic!("no {class} is open");
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    pub(super) fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// What it has in memory.
+    pub(super) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The line of a request.
+pub(super) struct Line {
+    pub(super) text: String,
+}
+
+impl Line {
+    /// `class#id`, which has a space in it.
+    pub(super) fn name(&self) -> String {
+        let words: Vec<&str> = self.said().split(' ').collect();
+        format!("{} {}", words[1], words[2])
+    }
+
+    /// From the peer on.
+    fn said(&self) -> &str {
+        self.text.split_once(" http::request: ").unwrap().1
+    }
+
+    pub(super) fn elapsed_ms(&self) -> f64 {
+        let word = self.said().split(' ').nth(5).unwrap();
+        word.trim_end_matches("ms").parse().unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The figure after `name`.
+    pub(super) fn ms(&self, name: &str) -> f64 {
+        let (_, rest) = self.text.split_once(name).unwrap();
+        rest.split("ms").next().unwrap().parse().unwrap()
+    }
+}
+
+/// Runs the program with arguments that do not let it serve.
+pub(super) fn run_to_end(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(&*PROGRAM).args(arguments).env_remove("RUST_LOG").output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
