@@ -58,7 +58,9 @@ impl Files {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
                 Failure::new(StatusCode::NOT_FOUND, "there is no such file")
             }
-            io::ErrorKind::PermissionDenied => Failure::new(StatusCode::FORBIDDEN, "this file is not readable"),
+            io::ErrorKind::PermissionDenied => {
+                Failure::new(StatusCode::FORBIDDEN, "this file is not readable")
+            }
             _ => Failure::internal(error),
         };
         // Follows symbolic links: what counts is where the file is, not what it is called.
@@ -112,7 +114,9 @@ mod tests {
     #[test]
     fn paths_that_leave_the_directory_are_refused() {
         let files = Files::below(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
-        for path in ["../Cargo.toml", "/etc/passwd", "service/../../Cargo.toml", "service/../../../etc/passwd"] {
+        for path in
+            ["../Cargo.toml", "/etc/passwd", "service/../../Cargo.toml", "service/../../../etc/passwd"]
+        {
             assert_eq!(files.read(path).unwrap_err().status, StatusCode::FORBIDDEN, "{path}");
         }
         assert!(files.read("./service/files.rs").unwrap().contains("paths_that_leave"));

@@ -63,8 +63,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // Before the first search.
     search::prepare(&pool).await?;
     let progress = Arc::new(Progress::default());
-    let indexing =
-        runtime::background("index", index::run(files.clone(), pool.clone(), progress.clone()));
+    let indexing = runtime::background("index", index::run(files.clone(), pool.clone(), progress.clone()));
     announce(&format!("listening on http://{address}"));
     log::info!("indexing {} into {}", files.root().display(), database.display());
 

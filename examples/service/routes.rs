@@ -110,7 +110,9 @@ async fn fanout(State(app): State<App>, asked: Asked<Terms>) -> Result<Json<Valu
     let Query(Terms { q }) = asked?;
     let terms: Vec<&str> = q.split(',').map(str::trim).filter(|term| !term.is_empty()).collect();
     if terms.is_empty() || terms.len() > PARTS_MAX {
-        return Err(Failure::bad_request(format!("`q` takes 1 to {PARTS_MAX} searches, with commas in between")));
+        return Err(Failure::bad_request(format!(
+            "`q` takes 1 to {PARTS_MAX} searches, with commas in between"
+        )));
     }
     let start = |term: &str| {
         let (pool, term) = (app.pool.clone(), term.to_owned());
@@ -163,6 +165,9 @@ mod tests {
     #[test]
     fn raw_html_is_shown_not_obeyed() {
         let page = to_html("# A\n\n<script>alert(1)</script> and <b>b</b>");
-        assert!(page.contains("<h1>A</h1>") && page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
+        assert!(
+            page.contains("<h1>A</h1>") && page.contains("&lt;script&gt;") && !page.contains("<script>"),
+            "{page}"
+        );
     }
 }

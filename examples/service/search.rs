@@ -21,7 +21,8 @@ pub(super) struct Hit {
 
 /// Makes the index, or makes it empty.
 pub(super) async fn prepare(pool: &Pool) -> Result<(), Error> {
-    const SCHEMA: &str = "DROP TABLE IF EXISTS files; CREATE VIRTUAL TABLE files USING fts5(path UNINDEXED, body)";
+    const SCHEMA: &str =
+        "DROP TABLE IF EXISTS files; CREATE VIRTUAL TABLE files USING fts5(path UNINDEXED, body)";
     pool.interact("prepare the index", |tx| tx.execute_batch(SCHEMA)).await
 }
 
@@ -74,10 +75,26 @@ mod tests {
     fn queries_cannot_have_syntax() {
         let conn = rusqlite::Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE VIRTUAL TABLE files USING fts5(path UNINDEXED, body)").unwrap();
-        let odd = ["\"", "\"\"", "a\"b", "AND", "NEAR(a b)", "a*", "^a", "body:a", "-a", "(", "a OR", "{a}: b", "+", "é'"];
+        let odd = [
+            "\"",
+            "\"\"",
+            "a\"b",
+            "AND",
+            "NEAR(a b)",
+            "a*",
+            "^a",
+            "body:a",
+            "-a",
+            "(",
+            "a OR",
+            "{a}: b",
+            "+",
+            "é'",
+        ];
         for text in odd {
             let query = to_match(text).unwrap();
-            let count = conn.query_row("SELECT count(*) FROM files WHERE files MATCH ?1", [&query], |row| row.get(0));
+            let count =
+                conn.query_row("SELECT count(*) FROM files WHERE files MATCH ?1", [&query], |row| row.get(0));
             assert_eq!(count, Ok(0), "{text:?} as {query}");
         }
     }

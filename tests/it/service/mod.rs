@@ -20,7 +20,10 @@ fn assert_balanced(books: &Value) {
 
 fn class<'a>(books: &'a Value, name: &str) -> &'a Value {
     let classes = books["classes"].as_array().unwrap();
-    classes.iter().find(|class| class["class"] == name).unwrap_or_else(|| panic!("no class {name} in {books}"))
+    classes
+        .iter()
+        .find(|class| class["class"] == name)
+        .unwrap_or_else(|| panic!("no class {name} in {books}"))
 }
 
 #[test]
@@ -66,7 +69,8 @@ fn the_parts_of_a_fanout_are_contexts_of_their_own() {
     let service = Service::start(&Folder::new("fanout"));
     let answer = service.get("/fanout?q=sentinel,Chapter,nothing");
     let parts: Value = answer.json();
-    let hits: Vec<usize> = parts.as_array().unwrap().iter().map(|part| part["hits"].as_array().unwrap().len()).collect();
+    let hits: Vec<usize> =
+        parts.as_array().unwrap().iter().map(|part| part["hits"].as_array().unwrap().len()).collect();
     assert_eq!(hits, [1, 1, 0]);
     // The whole is in the total of the request.
     let line = service.line(&answer, "GET /fanout");
@@ -159,10 +163,13 @@ fn ten_thousand_requests_balance_and_leave_no_trace() {
 
     let books = service.get("/accounts").json();
     assert_balanced(&books);
-    let (whole, sentinel) = (books["thread_cpu_ns"].as_i64().unwrap(), books["sentinel_ns"].as_i64().unwrap());
+    let (whole, sentinel) =
+        (books["thread_cpu_ns"].as_i64().unwrap(), books["sentinel_ns"].as_i64().unwrap());
     assert!(sentinel * 1_000 <= whole, "{sentinel} of {whole} ns were spent in no context");
     let finished: i64 = ["GET /search", "GET /", "GET /file", "GET (unmatched)", "GET /sleep"]
-        .map(|name| class(&books, name)["opened"].as_i64().unwrap() - class(&books, name)["open"].as_i64().unwrap())
+        .map(|name| {
+            class(&books, name)["opened"].as_i64().unwrap() - class(&books, name)["open"].as_i64().unwrap()
+        })
         .iter()
         .sum();
     assert_eq!(finished, REQUESTS as i64);
@@ -219,7 +226,11 @@ fn what_cannot_be_served_is_said_at_once() {
         (&["--listen"], 2, "--listen needs a value"),
         (&["--index", "no/such/folder"], 1, "cannot read the directory no/such/folder"),
         (&["--index", path, "--db", path], 1, "cannot open the database"),
-        (&["--index", path, "--db", &format!("{path}/db"), "--listen", "nonsense"], 1, "cannot listen on nonsense"),
+        (
+            &["--index", path, "--db", &format!("{path}/db"), "--listen", "nonsense"],
+            1,
+            "cannot listen on nonsense",
+        ),
     ] {
         let (status, said) = program::run_to_end(arguments);
         assert!(status == Some(code) && said.contains(message), "{arguments:?}: {status:?} {said}");

@@ -59,7 +59,11 @@ impl Drop for Folder {
 
 /// Markdown of some 300 KB.
 fn large() -> String {
-    let chapter = |n| format!("# Chapter {n}\n\nSome *text* with `code`, <script>alert({n})</script>\n\n- one\n- [two](x)\n\n");
+    let chapter = |n| {
+        format!(
+            "# Chapter {n}\n\nSome *text* with `code`, <script>alert({n})</script>\n\n- one\n- [two](x)\n\n"
+        )
+    };
     (1..=4_000).map(chapter).collect()
 }
 

@@ -46,41 +46,45 @@ macro_rules! impl_hyper {
             use std::pin::Pin;
             use std::task::{Context, Poll};
 
-        impl hyper::rt::Read for $stream {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: ReadBufCursor<'_>,
-            ) -> Poll<io::Result<()>> {
-                $crate::http::io::poll_fill(self.get_mut(), cx, buf)
-            }
-        }
-
-        impl hyper::rt::Write for $stream {
-            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                AsyncWrite::poll_write(self, cx, buf)
+            impl hyper::rt::Read for $stream {
+                fn poll_read(
+                    self: Pin<&mut Self>,
+                    cx: &mut Context<'_>,
+                    buf: ReadBufCursor<'_>,
+                ) -> Poll<io::Result<()>> {
+                    $crate::http::io::poll_fill(self.get_mut(), cx, buf)
+                }
             }
 
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
+            impl hyper::rt::Write for $stream {
+                fn poll_write(
+                    self: Pin<&mut Self>,
+                    cx: &mut Context<'_>,
+                    buf: &[u8],
+                ) -> Poll<io::Result<usize>> {
+                    AsyncWrite::poll_write(self, cx, buf)
+                }
 
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                AsyncWrite::poll_write_vectored(self, cx, bufs)
-            }
+                fn is_write_vectored(&self) -> bool {
+                    true
+                }
 
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                AsyncWrite::poll_flush(self, cx)
-            }
+                fn poll_write_vectored(
+                    self: Pin<&mut Self>,
+                    cx: &mut Context<'_>,
+                    bufs: &[IoSlice<'_>],
+                ) -> Poll<io::Result<usize>> {
+                    AsyncWrite::poll_write_vectored(self, cx, bufs)
+                }
 
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                AsyncWrite::poll_close(self, cx)
+                fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                    AsyncWrite::poll_flush(self, cx)
+                }
+
+                fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                    AsyncWrite::poll_close(self, cx)
+                }
             }
-        }
         };
     };
 }
