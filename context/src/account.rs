@@ -1,10 +1,10 @@
 //! Reading the books: of one context, of a class, of everything that lives, of a thread.
 
-use crate::cells::nanos;
-use crate::class;
+use crate::cells::Tally;
+use crate::class::{self, Class};
 use crate::clock::{self, Rung};
 use crate::current::{self, Frame, FrameKind, Share};
-use crate::node::ledger::{Ledger, RunningSlice};
+use crate::node::ledger::{ClassBooks, Ledger, RunningSlice};
 use crate::node::{Context, FinishHook, Id, Node};
 use crate::usage::Usage;
 use std::collections::HashMap;
@@ -21,9 +21,9 @@ impl Context {
             return sentinel_usage();
         }
         read_steadily(|slices| {
-            let mut usage = self.node().total(slices);
-            show_cpu(&self.node().shown_total, &mut usage);
-            usage
+            let mut total = self.node().total(slices);
+            show_cpu(&self.node().shown_total, &mut total);
+            total.into()
         })
     }
 
@@ -33,9 +33,9 @@ impl Context {
             return sentinel_usage();
         }
         read_steadily(|slices| {
-            let mut usage = self.node().own(slices);
-            show_cpu(&self.node().shown_own, &mut usage);
-            usage
+            let mut own = self.node().own(slices);
+            show_cpu(&self.node().shown_own, &mut own);
+            own.into()
         })
     }
 
@@ -49,7 +49,13 @@ impl Context {
     /// Only the first call does that, or, if the context is held ([`hold`](Self::hold)), the end of the last hold. Work that goes on in it is charged as late, and reported. The hooks run outside
     /// this context: their CPU goes to the parent, or to `(runtime)`.
     pub fn finish(&self) -> Usage {
-        current::settle();
+        self.end();
+        self.node().total(&[]).into()
+    }
+
+    /// [`finish`](Self::finish) for those who do not want the sum.
+    pub(crate) fn end(&self) {
+        current::settle_within(self.node());
         if self.node().finish(current::ticks()) && self.node().has_finish_work() {
             let around = self.parent().filter(|parent| !parent.is_finished());
             let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
@@ -57,7 +63,6 @@ impl Context {
             self.node().run_finish_hooks(self);
             self.node().cancel_remains();
         }
-        self.node().total(&[])
     }
 
     /// Keeps this context open: a [`finish`](Self::finish) takes effect when the last hold is dropped. That is how
@@ -83,7 +88,7 @@ impl Context {
 
     /// Adds to its counters what an executor or a driver measured itself. From any thread.
     pub fn charge(&self, usage: Usage) {
-        self.node().shared.absorb(usage);
+        current::charge(self.node(), &usage.into());
     }
 }
 
@@ -121,16 +126,16 @@ fn read_steadily(read: impl Fn(&[RunningSlice]) -> Usage) -> Usage {
 
 /// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two
 /// may differ by some nanoseconds. What was shown once is never taken back.
-fn show_cpu(shown: &AtomicU64, usage: &mut Usage) {
-    let cpu = nanos(usage.cpu);
-    usage.cpu = Duration::from_nanos(shown.fetch_max(cpu, Relaxed).max(cpu));
+fn show_cpu(shown: &AtomicU64, tally: &mut Tally) {
+    tally.cpu = shown.fetch_max(tally.cpu, Relaxed).max(tally.cpu);
 }
 
 /// What ran in no context, on all threads.
 pub fn sentinel_usage() -> Usage {
     current::settle();
-    let own = Context::sentinel().node().shared.read();
-    Ledger::all().iter().map(|ledger| ledger.sentinel.read()).sum::<Usage>() + own
+    let mut sum = Context::sentinel().node().own_tally();
+    Ledger::all().iter().for_each(|ledger| sum += &ledger.sentinel.read());
+    sum.into()
 }
 
 fn elapsed_of(node: &Node) -> Duration {
@@ -169,8 +174,8 @@ pub struct Snapshot {
 pub fn live() -> Vec<Snapshot> {
     current::settle();
     let slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
-    let mut live: Vec<_> = Ledger::with_all_live(|nodes| {
-        nodes.filter(|node| node.birth.id != 0).map(|node| snapshot(node, &slices)).collect()
+    let mut live: Vec<_> = Ledger::with_everything(|everything| {
+        everything.nodes().filter(|node| node.id != 0).map(|node| snapshot(node, &slices)).collect()
     });
     live.sort_unstable_by_key(|snapshot: &Snapshot| snapshot.id);
     live
@@ -185,7 +190,7 @@ fn snapshot(node: &Node, slices: &[RunningSlice]) -> Snapshot {
         place: node.birth.place,
         finished: node.control.finished_at().is_some(),
         elapsed: elapsed_of(node),
-        own: node.own(slices),
+        own: node.own(slices).into(),
     }
 }
 
@@ -208,24 +213,38 @@ pub struct ClassUsage {
 /// Every class ever used, by name.
 pub fn classes() -> Vec<ClassUsage> {
     current::settle();
-    Ledger::with_all_live(|nodes| {
-        let mut living: HashMap<&str, Usage> = HashMap::new();
-        for node in nodes {
-            *living.entry(node.birth.class.name).or_default() += node.own(&[]);
+    Ledger::with_everything(|everything| {
+        let mut living: HashMap<&str, Living> = HashMap::new();
+        for node in everything.nodes() {
+            let living = living.entry(node.birth.class.name).or_default();
+            living.own += &node.own(&[]);
+            living.finished += u64::from(node.control.finished_at().is_some());
         }
-        class::all().into_iter().map(|class| class_usage(class, living.get(class.name))).collect()
+        let usage = |class: &'static Class| {
+            let living = living.get(class.name).copied().unwrap_or_default();
+            class_usage(class.name, everything.class(class), living)
+        };
+        class::all().into_iter().map(usage).collect()
     })
 }
 
-fn class_usage(class: &class::Class, living: Option<&Usage>) -> ClassUsage {
-    let finished = class.finished.get();
-    let opened = class.opened.get();
+/// The contexts of one class that are not gone.
+#[derive(Clone, Copy, Default)]
+struct Living {
+    own: Tally,
+    finished: u64,
+}
+
+fn class_usage(class: &'static str, gone: ClassBooks, living: Living) -> ClassUsage {
+    let (mut own, mut total) = (gone.own, gone.own);
+    own += &living.own;
+    total += &gone.below;
     ClassUsage {
-        class: class.name,
-        opened,
-        open: opened.saturating_sub(finished),
-        own: class.own.read() + living.copied().unwrap_or_default(),
-        total: class.total.read(),
+        class,
+        opened: gone.opened,
+        open: gone.opened.saturating_sub(gone.gone + living.finished),
+        own: own.into(),
+        total: total.into(),
     }
 }
 

@@ -143,7 +143,6 @@ fn make(
     let own_budget = extras.as_ref().is_some_and(|extras| extras.cpu_budget.is_some());
     let budgeted = own_budget || parent.as_ref().is_some_and(|parent| parent.node().birth.budgeted);
     let deadline = [deadline, inherited].into_iter().flatten().min();
-    class.opened.add_shared(1);
     Context::new(Birth {
         ledger,
         owner,

@@ -1,6 +1,5 @@
 //! Classes: the low-cardinality labels of contexts, interned, with what each has cost.
 
-use crate::cells::{Cell64, Cells};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -23,18 +22,11 @@ pub fn set_class_limit(limit: usize) {
     LIMIT.store(limit, Relaxed);
 }
 
-/// One class. Never freed: their number is bounded.
+/// One class. Never freed: their number is bounded. What it has cost is in the ledgers, at `index`.
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) name: &'static str,
-    /// Contexts ever opened in it.
-    pub(crate) opened: Cell64,
-    /// Contexts that finished.
-    pub(crate) finished: Cell64,
-    /// Own usage of the contexts that are gone.
-    pub(crate) own: Cells,
-    /// Total usage (with everything below) of the contexts that are gone.
-    pub(crate) total: Cells,
+    pub(crate) index: usize,
 }
 
 /// What [`intern`] found.
@@ -64,20 +56,14 @@ pub(crate) fn intern(name: &str) -> Interned {
 
 fn insert(classes: &mut HashMap<&'static str, &'static Class>, name: &str) -> &'static Class {
     let name: &'static str = Box::leak(name.into());
-    let class: &'static Class = Box::leak(Box::new(Class::new(name)));
+    let class: &'static Class = Box::leak(Box::new(Class { name, index: classes.len() }));
     classes.insert(name, class);
     class
 }
 
-impl Class {
-    const fn new(name: &'static str) -> Self {
-        Self { name, opened: Cell64::new(), finished: Cell64::new(), own: Cells::new(), total: Cells::new() }
-    }
-}
-
 /// The sentinel's class, which is not among the others.
 pub(crate) fn sentinel() -> &'static Class {
-    static SENTINEL: Class = Class::new("(sentinel)");
+    static SENTINEL: Class = Class { name: "(sentinel)", index: usize::MAX };
     &SENTINEL
 }
 

@@ -1,6 +1,6 @@
 //! Contexts around futures: polled and dropped inside.
 
-use crate::current::{Frame, FrameKind, Share};
+use crate::current::{Frame, FrameKind};
 use crate::db::{self, Transaction};
 use crate::node::Context;
 use crate::wait::Cancellable;
@@ -54,7 +54,7 @@ impl Context {
     /// The future is gone before the context finishes, so its destructors are charged, not late.
     #[track_caller]
     pub fn run<F: Future>(&self, future: F) -> Run<F> {
-        Run { inner: Some(future.in_context(self.clone())), context: self.clone() }
+        Run { inner: future.in_context(self.clone()), finished: false }
     }
 }
 
@@ -72,11 +72,7 @@ pin_project! {
 
     impl<F> PinnedDrop for InContext<F> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if this.inner.is_some() {
-                let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Scope);
-                this.inner.set(None);
-            }
+            this.clear();
         }
     }
 }
@@ -86,7 +82,7 @@ impl<F: Future> Future for InContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        let _frame = Frame::enter(Share::of(this.context), this.place, FrameKind::Poll);
+        let _frame = Frame::lend(this.context, this.place, FrameKind::Poll);
         let inner = this.inner.as_mut().as_pin_mut().expect("`InContext` polled after completion");
         let polled = inner.poll(cx);
         if this.context.node().birth.budgeted {
@@ -103,6 +99,15 @@ impl<F> InContext<F> {
     pub fn context(&self) -> &Context {
         &self.context
     }
+
+    /// Drops the future, in its context.
+    fn clear(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.inner.is_some() {
+            let _frame = Frame::lend(this.context, this.place, FrameKind::Scope);
+            this.inner.set(None);
+        }
+    }
 }
 
 pin_project! {
@@ -111,17 +116,27 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<F> {
         #[pin]
-        inner: Option<InContext<F>>,
-        context: Context,
+        inner: InContext<F>,
+        finished: bool,
     }
 
     impl<F> PinnedDrop for Run<F> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            // Also if the destructor of the future panics.
-            let _finish = Finish(this.context);
-            this.inner.set(None);
+            if !this.finished {
+                this.end();
+            }
         }
+    }
+}
+
+impl<F> Run<F> {
+    fn end(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        *this.finished = true;
+        let context = this.inner.context.clone();
+        // Also if the destructor of the future panics.
+        let _finish = Finish(&context);
+        this.inner.as_mut().clear();
     }
 }
 
@@ -129,7 +144,7 @@ struct Finish<'a>(&'a Context);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        self.0.finish();
+        self.0.end();
     }
 }
 
@@ -138,10 +153,10 @@ impl<F: Future> Future for Run<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        let inner = this.inner.as_mut().as_pin_mut().expect("`Run` polled after completion");
-        let output = ready!(inner.poll(cx));
-        this.inner.set(None);
-        this.context.finish();
+        assert!(!*this.finished, "`Run` polled after completion");
+        let output = ready!(this.inner.as_mut().poll(cx));
+        *this.finished = true;
+        this.inner.context.end();
         Poll::Ready(output)
     }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {
-    _frame: Frame,
+    _frame: Frame<'static>,
     timer_before: Option<&'static dyn Timer>,
     blocking_before: u64,
     not_send: PhantomData<*const ()>,
@@ -78,8 +78,8 @@ impl Drop for LoopGuard {
 /// [`idle`] before running anything that is not a task's.
 #[inline]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
-    let output = current::poll(share, place, woken, f);
-    if share.is_budgeted() {
+    let (output, is_budgeted) = current::poll(share, place, woken, f);
+    if is_budgeted {
         share.context().check_budget();
     }
     output

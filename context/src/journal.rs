@@ -97,5 +97,6 @@ fn enter(kind: ReportKind, context: &dyn std::fmt::Display, place: Place, detail
     let report = reports.entry((kind, place)).or_insert_with(fresh);
     report.count += 1;
     report.last_seen = now;
-    report.clone()
+    // The ledger keeps the first of a place; who listens hears of this one.
+    Report { count: report.count, first_seen: report.first_seen, ..fresh() }
 }

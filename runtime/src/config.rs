@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) paused: bool,
     /// Seed by which the run queue is shuffled.
     pub(crate) seed: Option<u64>,
+    /// Idle tasks that nothing can wake are found and reported.
+    pub(crate) track_wakers: bool,
     /// A blocking call in a poll is reported if it takes this long; `None`: none is.
     pub(crate) blocking_call: Option<Duration>,
     /// A poll longer than this is reported; `None`: none is.
@@ -64,6 +66,7 @@ impl Default for Config {
             blocking_keep_alive: BLOCKING_KEEP_ALIVE,
             paused: false,
             seed: None,
+            track_wakers: false,
             blocking_call: Some(BLOCKING_CALL_MIN),
             slow_poll: None,
             hooks: HookList::default(),

@@ -11,7 +11,9 @@ use crate::inbox::{Inbox, Message, Remote, Seat};
 use crate::pool::{self, Pool};
 use crate::reactor::{EVENTS_DEFAULT, Reactor};
 use crate::task::table::Table;
+use crate::task::tracking::Tracking;
 use crate::timers::Timers;
+use context::Context;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr;
@@ -41,6 +43,10 @@ pub(crate) struct Core {
     pub(crate) pool: Pool<()>,
     /// Jobs on other threads whose end will wake somebody here: paused time does not jump over them.
     elsewhere: Arc<AtomicUsize>,
+    /// The wakers of all tasks, if they are tracked.
+    pub(crate) tracking: Option<Tracking>,
+    /// The context of `block_on`'s future, while there is one.
+    pub(crate) main: Cell<Option<Context>>,
     /// `shutdown` was asked for.
     pub(crate) stopping: Cell<bool>,
     /// Leaves the process's list of runtimes when the core goes.
@@ -68,6 +74,8 @@ impl Core {
             due: Cell::new(Vec::new()),
             pool: Pool::new(pool_settings(&config), || ()),
             elsewhere: Arc::default(),
+            tracking: config.track_wakers.then(Tracking::default),
+            main: Cell::new(None),
             stopping: Cell::new(false),
             seat,
             config,

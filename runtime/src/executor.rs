@@ -9,6 +9,7 @@ use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
 use crate::task::table::{Finished, Next, Polling};
+use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
 use context::ReportKind;
@@ -41,7 +42,7 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
     let mut cx = Context::from_waker(&waker);
     let mut ended = None;
     while ended.is_none() {
-        turn(core, &mut |woken| {
+        let mut poll_root = |woken| {
             core.budget.set(BUDGET);
             let Some(future) = future.as_mut().as_pin_mut() else { return true };
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
@@ -55,7 +56,8 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
                 look_for_slow_poll(core, share, place, began);
             }
             ended.is_some()
-        });
+        };
+        turn(core, &mut poll_root, &|| false);
     }
     let dropped = harness::visit(share, place, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
     harness::idle();
@@ -67,9 +69,9 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
 }
 
 /// Runs the loop until `is_done`, polling tasks but no root: shutdown.
-pub(crate) fn run_until(core: &Core, mut is_done: impl FnMut() -> bool) {
+pub(crate) fn run_until(core: &Core, is_done: impl Fn() -> bool) {
     while !is_done() {
-        turn(core, &mut |_| false);
+        turn(core, &mut |_| false, &is_done);
     }
 }
 
@@ -93,14 +95,18 @@ impl Drop for Root<'_> {
     }
 }
 
-/// One turn of the loop. `root` polls the future of `block_on` and says whether it is done.
-fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool) {
+/// One turn of the loop. `root` polls the future of `block_on` and says whether it is done; `is_done` is asked before
+/// the loop would sleep for what nobody waits for any more.
+fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bool) {
     take_messages(core);
     let done = run_ready(core, root);
     core.tasks.leave_group();
     harness::idle();
+    if let Some(tracking) = &core.tracking {
+        report_orphans(core, tracking);
+    }
     fire_timers(core);
-    if !done {
+    if !done && !is_done() {
         poll_io(core);
     }
 }
@@ -128,7 +134,9 @@ fn empty_inbox(core: &Core) {
 /// Polls what is ready, in order; what is woken meanwhile goes to the back.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
-    for polls in 1..=POLLS_MAX {
+    let mut polls = 0;
+    while polls < POLLS_MAX {
+        polls += 1;
         match core.tasks.next() {
             None => break,
             Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
@@ -150,11 +158,43 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     false
 }
 
-fn poll_task(core: &Core, mut task: Polling<'_>) {
+fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
+    if core.tracking.is_some() {
+        return poll_tracked(core, task);
+    }
     // Its destructor does nothing; not to call that is worth a nanosecond a poll.
     let waker = ManuallyDrop::new(waker(task.handle()));
-    let mut cx = Context::from_waker(&waker);
+    poll_with(core, task, &waker);
+}
+
+/// With wakers that are counted: the poll's own is gone when the task is back in its slot, so that it is seen idle.
+#[cold]
+fn poll_tracked(core: &Core, task: Polling<'_>) {
+    let Some(tracking) = &core.tracking else { return };
+    let handle = task.handle();
+    let waker = waker::tracked(core, tracking, handle);
+    poll_with(core, task, &waker);
+    if core.tasks.idle(handle).is_none() && !core.tasks.is_live(handle) {
+        tracking.forget(handle);
+    }
+    drop(waker);
+}
+
+/// Reports the tasks that nothing can wake any more (P19).
+#[cold]
+fn report_orphans(core: &Core, tracking: &Tracking) {
+    for handle in tracking.take_suspects() {
+        let Some((context, place)) = core.tasks.idle(handle) else { continue };
+        tracking.forget(handle);
+        let detail = "idle, and no waker of it is left";
+        context::sentinel::report(ReportKind::Orphaned, &context, place, detail);
+    }
+}
+
+#[inline]
+fn poll_with(core: &Core, mut task: Polling<'_>, waker: &Waker) {
+    let mut cx = Context::from_waker(waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
     let began = core.config.slow_poll.map(|_| harness::ticks());

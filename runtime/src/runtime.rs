@@ -5,6 +5,7 @@ use crate::current::{self, Core};
 use crate::executor;
 use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
+use crate::shutdown::{self, Straggler};
 use crate::spawn;
 use crate::task::JoinFailure;
 use crate::time;
@@ -79,6 +80,15 @@ impl Builder {
     /// CPU.
     pub fn blocking_call(mut self, min: Option<Duration>) -> Self {
         self.config.blocking_call = min;
+        self
+    }
+
+    /// Counts the wakers of each task, and reports a task that is idle and that nothing can wake any more
+    /// ([`ReportKind::Orphaned`]), once, with its context and the line that spawned it.
+    ///
+    /// Costs an atomic operation for each clone and drop of a waker, and an allocation for a task.
+    pub fn track_wakers(mut self, track: bool) -> Self {
+        self.config.track_wakers = track;
         self
     }
 
@@ -190,8 +200,9 @@ impl Runtime {
             let Some(class) = &self.core.config.main_class else {
                 return executor::block_on(&self.core, future, &Share::nobody(), place);
             };
-            let main = Finished(Context::root(class));
+            let main = Finished(Context::root(class), &self.core);
             let share = Share::of(&main.0);
+            self.core.main.set(Some(main.0.clone()));
             executor::block_on(&self.core, future, &share, place)
         })
     }
@@ -204,9 +215,7 @@ impl Runtime {
     /// cannot be interrupted: it is reported, and its thread runs on with nobody waiting for it.
     pub fn shutdown_timeout(self, patience: Duration) -> Vec<Straggler> {
         self.within(|| {
-            for context in self.core.tasks.contexts() {
-                context.cancel(context::Reason::Shutdown);
-            }
+            shutdown::cancel_all(&self.core);
             let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
             let end = self.core.time.now().saturating_add(patience);
             // So that the loop does not sleep past the end.
@@ -218,7 +227,7 @@ impl Runtime {
             stragglers.iter().for_each(|straggler| straggler.report("dropped at shutdown"));
             let left = Duration::from_nanos(end.saturating_sub(self.core.time.now()));
             for job in self.core.pool.join(Some(left)) {
-                let straggler = Straggler { context: job.context.to_string(), place: job.place };
+                let straggler = Straggler::new(&job.context, job.place);
                 straggler.report("a blocking job, which runs on");
                 stragglers.push(straggler);
             }
@@ -251,7 +260,7 @@ impl Runtime {
         let mut stragglers = Vec::new();
         while let Some(mut task) = self.core.tasks.seize() {
             let context = task.split().0.context();
-            stragglers.push(Straggler { context: context.to_string(), place: task.place() });
+            stragglers.push(Straggler::new(&context, task.place()));
             executor::drop_task(task, JoinFailure::Cancelled);
         }
         self.core.tasks.leave_group();
@@ -299,27 +308,12 @@ impl harness::Timer for LoopTimer {
 }
 
 /// Finishes its context when the loop has left it, also on unwind: nothing of the way out is late.
-struct Finished(Context);
+struct Finished<'a>(Context, &'a Core);
 
-impl Drop for Finished {
+impl Drop for Finished<'_> {
     fn drop(&mut self) {
+        self.1.main.set(None);
         self.0.finish();
-    }
-}
-
-/// A task, or a job of the blocking pool, that was still there when the shutdown's patience ended.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Straggler {
-    /// The name of its context.
-    pub context: String,
-    /// The line that spawned it.
-    pub place: &'static Location<'static>,
-}
-
-impl Straggler {
-    fn report(&self, fate: &str) {
-        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, fate);
     }
 }
 
@@ -360,6 +354,19 @@ impl Handle {
         let sent = Undelivered { future: Some(future), context, job: job.clone() };
         let _ = self.shared.remote.send(Message::Run(Box::new(move || sent.deliver())));
         JoinHandle::job(job)
+    }
+}
+
+impl Handle {
+    /// Shuts the runtime down gracefully, as [`shutdown`](crate::shutdown) does from inside.
+    ///
+    /// If the runtime is gone there is nothing to do.
+    #[track_caller]
+    pub fn shutdown(&self, patience: Duration) {
+        let place = Location::caller();
+        let begin =
+            move || current::with(|core| core.iter().for_each(|core| shutdown::begin(core, patience, place)));
+        let _ = self.shared.remote.send(Message::Run(Box::new(begin)));
     }
 }
 

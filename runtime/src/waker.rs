@@ -16,9 +16,10 @@
 use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use crate::current;
+use crate::current::{self, Core};
 use crate::handle::Packed;
 use crate::inbox::{self, Message};
+use crate::task::tracking::Tracking;
 use context::harness::ticks;
 
 /// The waker of that task.
@@ -27,6 +28,26 @@ pub(crate) fn waker(handle: Packed) -> Waker {
     // SAFETY: the functions of the vtable take any data whatever (they read it as a number), from any thread; and no clone
     // or drop can be one too many, as there is nothing to count.
     unsafe { Waker::from_raw(raw(handle)) }
+}
+
+/// The same, counted ([`crate::task::tracking`]).
+pub(crate) fn tracked(core: &Core, tracking: &Tracking, handle: Packed) -> Waker {
+    debug_assert_eq!(core.index, handle.runtime());
+    Waker::from(tracking.waker(handle, wake, last_waker_gone))
+}
+
+/// The last waker of a tracked task went: the loop looks whether the task still needs one.
+fn last_waker_gone(handle: Packed) {
+    let local = current::with(|core| match core {
+        Some(core) if core.index == handle.runtime() => {
+            core.tracking.iter().for_each(|tracking| tracking.suspect(handle));
+            true
+        }
+        _ => false,
+    });
+    if !local {
+        let _ = inbox::send(handle.runtime(), Message::Run(Box::new(move || last_waker_gone(handle))));
+    }
 }
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake_raw, wake_raw, drop_raw);
@@ -89,7 +110,6 @@ fn wake_elsewhere(handle: Packed) {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::current::Core;
     use crate::task::table::Joined;
     use crate::task::tests::{cancel, spawn, turn};
     use std::cell::{Cell, RefCell};

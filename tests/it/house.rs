@@ -112,8 +112,11 @@ const FENCES: [&str; 9] = [
 ];
 
 /// Where a test may sleep, and why.
-const SLEEPERS: [(&str, &str); 1] =
-    [("context/src/clock", "a thread that leaves the CPU is what the clock must see")];
+const SLEEPERS: [(&str, &str); 3] = [
+    ("context/src/clock", "a thread that leaves the CPU is what the clock must see"),
+    ("tests/it/promises/clock", "the same, inside of a poll"),
+    ("tests/it/conservation/program", "the same, in random programs"),
+];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;

@@ -1,5 +1,18 @@
-//! The tests that need more than one crate, in one binary.
+//! The tests that need more than one crate, in one binary. Names carry the ids of what they hold: a promise (`p05_`),
+//! a trap (`trap_16_`), a behaviour (`l07_`).
+//!
+//! Reports are the process's, and tests run side by side: a test looks at those of its own thread ([`watch`]). What
+//! needs exact figures runs on the manual clock, on a thread of its own ([`books::on_manual_clock`]).
 
+mod behaviours;
+mod books;
+mod conservation;
 mod house;
 mod http;
+mod promise;
+mod promises;
+mod random;
 mod service;
+mod trace;
+mod traps;
+mod watch;

@@ -12,6 +12,7 @@ pub use frames::Entered;
 pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
 
+use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
@@ -159,9 +160,13 @@ impl Slot {
         }
     }
 
-    /// Changes the rung; the chain goes on from where it is.
+    /// Changes the rung; the chain goes on from where it is. A thread without books opens them on that rung.
     fn use_clock(&self, clock: Clock) {
-        if !self.ready() || self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
+        if self.ledger.get().is_none() {
+            self.open(clock);
+            return;
+        }
+        if self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
         self.settle_resynced();
@@ -303,6 +308,32 @@ pub(crate) fn settle() {
     });
 }
 
+/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.)
+pub(crate) fn settle_within(node: &Node) {
+    SLOT.with(|slot| {
+        let mut running = slot.current_node();
+        while let Some(inner) = running {
+            if std::ptr::eq(inner, node) {
+                return settle();
+            }
+            running = inner.birth.parent.as_ref().map(Context::node);
+        }
+    });
+}
+
+/// Adds to a context's cells what somebody measured elsewhere.
+///
+/// The local cells of CPU are what this thread's own clock measured: they are its books (P7), so CPU goes to the others.
+pub(crate) fn charge(node: &Node, tally: &Tally) {
+    SLOT.with(|slot| {
+        if node.birth.owner == slot.id.get() && tally.cpu == 0 {
+            node.local.add(tally);
+        } else {
+            node.abroad().shared.absorb(tally);
+        }
+    });
+}
+
 /// The ledger of this thread, settled by a reading of the kernel's own clock, and its CPU time since it was opened.
 pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
     SLOT.with(|slot| {
@@ -362,14 +393,30 @@ pub(crate) fn idle() {
 }
 
 /// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
+///
+/// Returns with the output whether a CPU budget is to be looked at.
 #[inline]
-pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
+pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
         slot.resume(share, woken);
         slot.place.set(Some(place));
-        let _count = frames::CountPoll { slot, share };
-        let _check = frames::PollCheck::new(slot, share);
-        f()
+        let count = frames::CountPoll { slot, share };
+        let check = frames::PollCheck::new(slot, share);
+        let output = f();
+        drop(check);
+        std::mem::forget(count);
+        let waited = slot.waited.take();
+        let budgeted = match share.own_node() {
+            Some(node) => {
+                slot.count_own_poll(node, waited);
+                node.budgeted
+            }
+            None => {
+                slot.count_poll_elsewhere(share, waited);
+                share.is_budgeted()
+            }
+        };
+        (output, budgeted)
     })
 }
 

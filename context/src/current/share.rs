@@ -1,7 +1,8 @@
 //! Holders of a context for one thread. Fenced.
 //!
 //! All shares of one context on its own thread are together one handle of it (rule 2 of `node::raw`), so copying one
-//! is a plain addition. A share that was made elsewhere is a handle of its own.
+//! is a plain addition. A share that was made elsewhere is a handle of its own. A share that is lent to a frame counts as
+//! nothing: whoever lends it has a handle that outlives the frame.
 #![allow(unsafe_code)]
 
 use super::SLOT;
@@ -18,6 +19,9 @@ pub(super) const NOBODY: *const Node = std::ptr::null();
 pub(super) const LOOP: *const Node = std::ptr::without_provenance(2);
 /// Set in the address of a share that was made away from the context's own thread: it counts as a full handle.
 const FOREIGN: usize = 1;
+/// Set in the address of a share that is lent to a frame and not counted.
+const LENT: usize = 4;
+const MARKS: usize = FOREIGN | LENT;
 
 /// A holder of a context for one thread: a task's, an executor's. Not `Send`.
 ///
@@ -58,7 +62,7 @@ impl Share {
             return Self::nobody();
         }
         let node = context.as_ptr();
-        if context.node().birth.owner == SLOT.with(|slot| slot.id.get()) {
+        if is_own(context) {
             let shares = &context.node().shares;
             let before = shares.load(Relaxed);
             if before == 0 {
@@ -70,6 +74,22 @@ impl Share {
             std::mem::forget(context.clone());
             Self::from_raw(node.as_ptr().map_addr(|addr| addr | FOREIGN))
         }
+    }
+
+    /// A share that is not counted: no addition, atomic or not, to make it and to drop it. Its clones are counted.
+    ///
+    /// # Safety
+    ///
+    /// `context`, this very handle of it, must outlive the share and every copy of its address that a [`Slot`] holds.
+    ///
+    /// [`Slot`]: super::Slot
+    #[inline]
+    pub(super) unsafe fn lent(context: &Context) -> Self {
+        if context.is_sentinel() {
+            return Self::nobody();
+        }
+        let marks = if is_own(context) { LENT } else { MARKS };
+        Self::from_raw(context.as_ptr().as_ptr().map_addr(|addr| addr | marks))
     }
 
     /// The context, as a handle.
@@ -115,21 +135,25 @@ impl Share {
 
 #[inline]
 pub(super) fn address_of(share: *const Node) -> Option<NonNull<Node>> {
-    let address = share.map_addr(|addr| addr & !FOREIGN);
+    let address = share.map_addr(|addr| addr & !MARKS);
     // One comparison for both that are no node.
     if address.addr() <= LOOP.addr() { None } else { NonNull::new(address.cast_mut()) }
+}
+
+fn is_own(context: &Context) -> bool {
+    context.node().birth.owner == SLOT.with(|slot| slot.id.get())
 }
 
 impl Clone for Share {
     #[inline]
     fn clone(&self) -> Self {
         let Some(target) = self.target() else { return Self::from_raw(self.node) };
-        if self.node.addr() & FOREIGN == 0 {
-            let shares = &target.node().shares;
-            shares.store(shares.load(Relaxed) + 1, Relaxed);
-        } else {
-            std::mem::forget((*target).clone());
+        if self.node.addr() & MARKS != 0 {
+            // Foreign ones are counted as handles, lent ones for the first time.
+            return Self::of(&target);
         }
+        let shares = &target.node().shares;
+        shares.store(shares.load(Relaxed) + 1, Relaxed);
         Self::from_raw(self.node)
     }
 }
@@ -138,7 +162,11 @@ impl Drop for Share {
     #[inline]
     fn drop(&mut self) {
         let Some(target) = self.target() else { return };
-        if self.node.addr() & FOREIGN == 0 {
+        let marks = self.node.addr() & MARKS;
+        if marks & LENT != 0 {
+            return;
+        }
+        if marks == 0 {
             let shares = &target.node().shares;
             let left = shares.load(Relaxed) - 1;
             shares.store(left, Relaxed);

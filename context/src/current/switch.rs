@@ -55,7 +55,7 @@ impl Slot {
         let off = self.clock.ticks_to_ns(wall).saturating_sub(cpu);
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.blocked.add(off),
-            Some(node) => node.shared.blocked.add_shared(off),
+            Some(node) => node.abroad().shared.blocked.add_shared(off),
             None if self.current.get() == LOOP => ledger.parked.add(off),
             None => ledger.sentinel.blocked.add(off),
         }
@@ -94,11 +94,11 @@ impl Slot {
     #[cold]
     fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
         let Some(finished) = node.control.finished_at() else {
-            node.shared.cpu.add_shared(ns);
+            node.abroad().shared.cpu.add_shared(ns);
             ledger.foreign.add(ns);
             return;
         };
-        node.shared.late_cpu.add_shared(ns);
+        node.abroad().shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);
         if ns == 0 || began <= finished {
             return;
@@ -168,41 +168,43 @@ impl Slot {
         let Some((cpu, wall)) = self.clock.glance() else { return self.switch_anew(next) };
         let ns = cpu.wrapping_sub(self.last_cpu.replace(cpu));
         let Some(ledger) = self.ledger.get() else { return self.current.replace(next) };
-        let node = self.current_node();
-        match node {
+        match self.current_node() {
             Some(node) if (node.gate.load(Relaxed) == self.id.get()) & (ns as i64 >= 0) => {
                 node.local.cpu.add(ns);
+                node.last_out.set(wall);
             }
             None if (self.current.get() == LOOP) & (ns as i64 >= 0) => ledger.runtime.add(ns),
-            _ => self.charge_unusual(ledger, ns as i64, began),
-        }
-        if let Some(node) = node {
-            node.last_out.set(wall);
+            _ => return self.switch_unusual(next, ledger, ns as i64, began),
         }
         let before = self.current.replace(next);
         ledger.running.publish(self.current_node().map_or(0, |node| node.id), cpu);
         before
     }
 
+    /// From somebody else's context, a finished one, the sentinel; or the clock was a little ahead of the kernel's.
     #[cold]
     #[inline(never)]
-    fn charge_unusual(&self, ledger: &Ledger, ns: i64, began: u64) {
+    fn switch_unusual(&self, next: *const Node, ledger: &Ledger, ns: i64, began: u64) -> *const Node {
         match u64::try_from(ns) {
             Ok(ns) => self.charge(ledger, ns, began),
             Err(_) => self.settle_unusual(ledger, ns, began),
         }
+        self.replace(next)
     }
 
     /// The switch with all its doubts.
     #[cold]
     #[inline(never)]
     fn switch_anew(&self, next: *const Node) -> *const Node {
-        if !self.ready() {
-            return self.current.replace(next);
+        if self.ready() {
+            self.settle_now();
         }
-        let now = self.settle_now();
+        self.replace(next)
+    }
+
+    fn replace(&self, next: *const Node) -> *const Node {
         if let Some(node) = self.current_node() {
-            node.last_out.set(now.wall);
+            node.last_out.set(self.clock.last_wall());
         }
         let before = self.current.replace(next);
         self.publish();
@@ -232,7 +234,7 @@ impl Slot {
         self.waited.set(waited);
     }
 
-    /// Counts a poll of `share`, which is current, and charges it with what its task has waited for the thread.
+    /// Counts a poll of `share`, and charges it with what its task has waited for the thread.
     ///
     /// The first context polled in a poll takes the whole of it: a request inside a connection's task, say, for the
     /// request is what waited.
@@ -240,24 +242,28 @@ impl Slot {
     pub(super) fn count_poll(&self, share: &Share) {
         let waited = self.waited.take();
         match share.own_node() {
-            Some(node) => {
-                node.local.polls.add(1);
-                if waited != 0 {
-                    node.local.queued.add(self.clock.ticks_to_ns(waited));
-                }
-            }
+            Some(node) => self.count_own_poll(node, waited),
             None => self.count_poll_elsewhere(share, waited),
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_own_poll(&self, node: &Node, waited: u64) {
+        node.local.polls.add(1);
+        if waited != 0 {
+            node.local.queued.add(self.clock.ticks_to_ns(waited));
         }
     }
 
     /// Of another thread's context, the loop or nobody.
     #[cold]
-    fn count_poll_elsewhere(&self, share: &Share, waited: u64) {
+    #[inline(never)]
+    pub(super) fn count_poll_elsewhere(&self, share: &Share, waited: u64) {
         let waited = self.clock.ticks_to_ns(waited);
         match (share.node(), self.ledger.get()) {
             (Some(node), _) => {
-                node.shared.polls.add_shared(1);
-                node.shared.queued.add_shared(waited);
+                node.abroad().shared.polls.add_shared(1);
+                node.abroad().shared.queued.add_shared(waited);
             }
             (None, Some(ledger)) if share.node != LOOP => {
                 ledger.sentinel.polls.add(1);

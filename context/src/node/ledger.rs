@@ -1,9 +1,10 @@
 //! The ledger of one thread: what it charged that is not in a context's own cells, and which contexts it owns.
 
-use super::raw::{Node, Registered};
-use crate::cells::{Cell64, Cells};
+use super::raw::{Node, Registered, Spare};
+use crate::cells::{Cell64, Cells, Tally};
+use crate::class::Class;
 use crate::clock::RemoteClock;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use slab::Slab;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,64 @@ pub(crate) struct Ledger {
     gone: Cell64,
     /// Which context's slice runs now, for readers on other threads.
     pub(crate) running: Running,
-    live: Mutex<Slab<Registered>>,
+    live: Mutex<Live>,
+}
+
+/// The contexts of one ledger: those that are not gone, and what is left of those that are.
+#[derive(Debug)]
+struct Live {
+    nodes: Slab<Registered>,
+    /// By the number of the class.
+    classes: Vec<ClassBooks>,
+    /// Memory of nodes that are gone, for those to come.
+    spare: Vec<Spare>,
+}
+
+/// How much memory a ledger keeps for contexts to come: half a megabyte. More of them at a time are the allocator's.
+const SPARE_MAX: usize = 1_024;
+
+/// What the contexts of one class that this ledger owned have cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClassBooks {
+    /// Contexts ever made.
+    pub(crate) opened: u64,
+    /// Of those, how many are gone.
+    pub(crate) gone: u64,
+    /// Own usage of those that are gone.
+    pub(crate) own: Tally,
+    /// Usage of what was below them.
+    pub(crate) below: Tally,
+}
+
+impl ClassBooks {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.gone += other.gone;
+        self.own += &other.own;
+        self.below += &other.below;
+    }
+}
+
+impl Live {
+    const fn new() -> Self {
+        Self { nodes: Slab::new(), classes: Vec::new(), spare: Vec::new() }
+    }
+
+    /// `None` for the sentinel's class, which has no books.
+    #[inline]
+    fn class(&mut self, class: &Class) -> Option<&mut ClassBooks> {
+        if class.index >= self.classes.len() {
+            self.open_class(class)?;
+        }
+        self.classes.get_mut(class.index)
+    }
+
+    #[cold]
+    fn open_class(&mut self, class: &Class) -> Option<()> {
+        let len = class.index.checked_add(1)?;
+        self.classes.resize(len, ClassBooks::default());
+        Some(())
+    }
 }
 
 static LEDGERS: RwLock<Vec<&'static Ledger>> = RwLock::new(Vec::new());
@@ -54,7 +112,7 @@ impl Ledger {
             parked: Cell64::new(),
             gone: Cell64::new(),
             running: Running::new(),
-            live: Mutex::new(Slab::new()),
+            live: Mutex::new(Live::new()),
         }
     }
 
@@ -75,7 +133,7 @@ impl Ledger {
 
     fn reuse() -> Option<&'static Self> {
         let mut free = FREE.lock();
-        let at = free.iter().position(|ledger| ledger.live.lock().is_empty())?;
+        let at = free.iter().position(|ledger| ledger.live.lock().nodes.is_empty())?;
         let ledger = free.swap_remove(at);
         // The sentinel's counters stay: they are summed over all ledgers of the process.
         ledger.sentinel_before.set(ledger.sentinel.cpu.get());
@@ -109,32 +167,72 @@ impl Ledger {
         self.sentinel.cpu.get() - self.sentinel_before.get()
     }
 
-    pub(crate) fn register(&self, node: Registered) -> usize {
-        self.live.lock().insert(node)
+    /// Enters a node that `make` puts into the given memory; it gets its key here, too.
+    #[inline]
+    pub(crate) fn register(&self, class: &Class, make: impl FnOnce(Option<Spare>, usize) -> Registered) {
+        let mut live = self.live.lock();
+        if let Some(books) = live.class(class) {
+            books.opened += 1;
+        }
+        let spare = live.spare.pop();
+        let vacant = live.nodes.vacant_entry();
+        let key = vacant.key();
+        vacant.insert(make(spare, key));
     }
 
-    /// Takes a node out and settles its books in one step, so that a reader sees it here or in its class, never
-    /// in both and never in neither.
-    pub(crate) fn unregister(&self, key: usize, settle: impl FnOnce()) {
+    /// Takes a node out and settles its books in one step, so that a reader sees it here or in its class, never in both
+    /// and never in neither. `remove` makes its memory spare.
+    #[inline]
+    pub(crate) fn unregister<R>(&self, key: usize, remove: impl FnOnce(&Registered) -> (R, Spare)) -> R {
         let mut live = self.live.lock();
-        let node = live.remove(key);
-        self.gone.add_shared(node.node().local.cpu.get());
-        settle();
+        let registered = live.nodes.remove(key);
+        let node = registered.node();
+        // Not atomically: the lock is held.
+        self.gone.add(node.local.cpu.get());
+        let (own, below) = (node.own_tally(), node.below());
+        if let Some(books) = live.class(node.birth.class) {
+            books.gone += 1;
+            books.own += &own;
+            if let Some(below) = below {
+                books.below += &below;
+            }
+        }
+        let (remains, spare) = remove(&registered);
+        if live.spare.len() < SPARE_MAX {
+            live.spare.push(spare);
+        }
+        remains
     }
 
     /// CPU charged by this thread to contexts while they were open, ns.
     pub(crate) fn contexts(&self) -> u64 {
         let live = self.live.lock();
-        let living: u64 = live.iter().map(|(_, node)| node.node().local.cpu.get()).sum();
+        let living: u64 = live.nodes.iter().map(|(_, node)| node.node().local.cpu.get()).sum();
         living + self.gone.get() + self.foreign.get()
     }
 
-    /// Runs `f` over every live node of the process with all registries held: nothing comes or goes meanwhile.
-    pub(crate) fn with_all_live<R>(f: impl FnOnce(&mut dyn Iterator<Item = &Node>) -> R) -> R {
+    /// Runs `f` with all registries held: nothing comes or goes meanwhile.
+    pub(crate) fn with_everything<R>(f: impl FnOnce(&Everything<'_>) -> R) -> R {
         let ledgers = Self::all();
         // Everyone who takes more than one of these locks is here, and takes them in the order of the list.
-        let held: Vec<_> = ledgers.iter().map(|ledger| ledger.live.lock()).collect();
-        f(&mut held.iter().flat_map(|live| live.iter().map(|(_, node)| node.node())))
+        f(&Everything(ledgers.iter().map(|ledger| ledger.live.lock()).collect()))
+    }
+}
+
+/// All registries of the process, held.
+pub(crate) struct Everything<'a>(Vec<MutexGuard<'a, Live>>);
+
+impl Everything<'_> {
+    /// Every node that is not gone.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter().flat_map(|live| live.nodes.iter().map(|(_, node)| node.node()))
+    }
+
+    /// The books of one class, on all threads.
+    pub(crate) fn class(&self, class: &Class) -> ClassBooks {
+        let mut sum = ClassBooks::default();
+        self.0.iter().filter_map(|live| live.classes.get(class.index)).for_each(|books| sum.add(books));
+        sum
     }
 }
 

@@ -11,10 +11,10 @@ pub use raw::Context;
 pub(crate) use raw::{Birth, Extras, Node};
 
 use crate::cancel::{Cancelled, Reason};
+use crate::cells::Tally;
 use crate::class;
 use crate::journal as sentinel;
 use crate::report::ReportKind;
-use crate::usage::Usage;
 use crate::value::Key;
 use hooks::Observer;
 use ledger::{Ledger, RunningSlice};
@@ -195,14 +195,14 @@ impl Node {
     }
 
     /// Own usage; `slices` are those that run now.
-    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Usage {
-        let mut own = self.local.read() + self.shared.read();
+    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Tally {
+        let mut own = self.own_tally();
         own.cpu += tree::slice_of(self, slices);
         own
     }
 
     /// Own usage and everything below.
-    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Usage {
+    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Tally {
         tree::total(self, slices)
     }
 
@@ -214,7 +214,6 @@ impl Node {
             return false;
         }
         self.gate.store(0, Ordering::Release);
-        self.birth.class.finished.add_shared(1);
         true
     }
 
@@ -236,7 +235,7 @@ impl Node {
         if hooks.is_empty() && observers.is_empty() && self.observers().next().is_none() {
             return;
         }
-        let usage = self.total(&[]);
+        let usage = self.total(&[]).into();
         for hook in hooks {
             contain(self.name(), self.birth.place, || hook(&usage));
         }
@@ -278,17 +277,10 @@ fn finish_at_last(node: &Node) -> bool {
     node.finish(1) && node.has_finish_work()
 }
 
-/// Unlinks from the parent; the returned total is what the parent was given.
-fn close_books(node: &Node, address: NonNull<Node>) -> Usage {
+/// Unlinks from the parent, which is given the total.
+fn fold(node: &Node, address: NonNull<Node>) {
     // It has no children: each holds a handle of it.
-    let total = || node.local.read() + node.shared.read() + node.folded.read();
-    tree::unlink(node, address, total)
-}
-
-/// Moves a node's cells into its class. Under the registry's lock.
-fn settle_class(node: &Node, total: Usage) {
-    node.birth.class.own.absorb(node.own(&[]));
-    node.birth.class.total.absorb(total);
+    tree::unlink(node, address, || tree::without_children(node));
 }
 
 /// Runs user code whose panic must not reach the code around it.

@@ -1,12 +1,13 @@
 //! The node's memory: who counts, who may look, who frees. Fenced.
 //!
 //! Rules, cited below by number:
-//! 1. A node is made by [`Context::new`] and freed by [`retire`] alone, when the count of handles reaches zero.
+//! 1. A node is made by [`Context::new`] and moved out of its memory by [`retire`] alone, when the count of handles reaches zero.
 //! 2. A [`Context`] is one handle. All [`Share`](crate::current::Share)s of one node together are one more.
 //! 3. The registry of the owner's [`Ledger`] points to the node from its making until [`retire`] has taken it out
 //!    under the registry's lock; who holds that lock may look at every node in it.
 //! 4. A parent's links point to a child from [`tree::link`](super::tree::link) until
 //!    [`tree::unlink`](super::tree::unlink), both under the tree's lock; a child holds a handle of its parent.
+//! 5. A node's memory is a [`Spare`]'s before and after: whoever has that has the memory alone.
 //!
 //! An `Arc` with `Weak`s in the registry would do, but for two things: a reader of the registry must still see a
 //! node whose last handle is just being dropped (else its usage is missed for a moment and a sum decreases), and
@@ -17,12 +18,14 @@ use super::Name;
 use super::control::Control;
 use super::ledger::Ledger;
 use super::tree;
-use crate::cells::{Cell64, Cells};
+use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
 use crate::node::hooks::Observer;
 use crate::value::Value;
+use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -46,10 +49,8 @@ pub(crate) struct Node {
     /// Written by the owner's thread only.
     pub(crate) local: Cells,
     handles: AtomicUsize,
-    /// What other threads add.
-    pub(crate) shared: Cells,
-    /// The total usage of children that are gone.
-    pub(crate) folded: Cells,
+    /// What most contexts never get; made when it is needed.
+    abroad: OnceLock<Box<Abroad>>,
     /// The largest CPU that any reader was told, ns: a reading never decreases.
     pub(crate) shown_own: AtomicU64,
     pub(crate) shown_total: AtomicU64,
@@ -58,7 +59,36 @@ pub(crate) struct Node {
     /// What it was made with.
     pub(crate) birth: Birth,
     /// Key in the owner's registry.
-    key: AtomicUsize,
+    key: usize,
+}
+
+/// What comes to a context from outside of it.
+#[derive(Debug)]
+pub(crate) struct Abroad {
+    /// What other threads add.
+    pub(crate) shared: Cells,
+    /// The total usage of children that are gone.
+    pub(crate) folded: Cells,
+}
+
+impl Node {
+    /// The cells that anybody may add to.
+    pub(crate) fn abroad(&self) -> &Abroad {
+        self.abroad.get_or_init(|| Box::new(Abroad { shared: Cells::new(), folded: Cells::new() }))
+    }
+
+    pub(crate) fn own_tally(&self) -> Tally {
+        let mut own = self.local.read();
+        if let Some(abroad) = self.abroad.get() {
+            own += &abroad.shared.read();
+        }
+        own
+    }
+
+    /// The total usage of children that are gone, if there were any.
+    pub(crate) fn below(&self) -> Option<Tally> {
+        self.abroad.get().map(|abroad| abroad.folded.read())
+    }
 }
 
 /// What never changes after a context was made.
@@ -120,27 +150,17 @@ unsafe impl Sync for Context {}
 impl Context {
     /// Makes the node and its first handle, and enters it in its owner's registry and in its parent's children.
     pub(crate) fn new(birth: Birth) -> Self {
-        let node = Box::new(Node {
-            gate: AtomicU64::new(birth.owner),
-            id: birth.id,
-            last_out: Cell64::new(),
-            shares: AtomicU32::new(0),
-            budgeted: birth.budgeted,
-            local: Cells::new(),
-            handles: AtomicUsize::new(1),
-            shared: Cells::new(),
-            folded: Cells::new(),
-            shown_own: AtomicU64::new(0),
-            shown_total: AtomicU64::new(0),
-            links: tree::Links::new(),
-            control: Control::new(),
-            birth,
-            key: AtomicUsize::new(0),
+        let (ledger, class) = (birth.ledger, birth.class);
+        let mut address = NonNull::dangling();
+        ledger.register(class, |spare, key| {
+            let memory = spare.unwrap_or_default().into_memory();
+            // SAFETY: the memory is a node's, and ours alone (rule 5).
+            unsafe { memory.write(Node::new(birth, key)) };
+            address = memory;
+            Registered(memory)
         });
-        let context = Self(NonNull::from(Box::leak(node)));
-        let node = context.node();
-        node.key.store(node.birth.ledger.register(Registered(context.0)), Ordering::Relaxed);
-        if let Some(parent) = &node.birth.parent {
+        let context = Self(address);
+        if let Some(parent) = &context.node().birth.parent {
             tree::link(parent.0, context.0);
         }
         context
@@ -185,10 +205,31 @@ impl Drop for Context {
     }
 }
 
+impl Node {
+    #[inline]
+    fn new(birth: Birth, key: usize) -> Self {
+        Self {
+            gate: AtomicU64::new(birth.owner),
+            id: birth.id,
+            last_out: Cell64::new(),
+            shares: AtomicU32::new(0),
+            budgeted: birth.budgeted,
+            local: Cells::new(),
+            handles: AtomicUsize::new(1),
+            abroad: OnceLock::new(),
+            shown_own: AtomicU64::new(0),
+            shown_total: AtomicU64::new(0),
+            links: tree::Links::new(),
+            control: Control::new(),
+            birth,
+            key,
+        }
+    }
+}
+
 /// The last handle is gone: settle, fold, free; then the same for the parent if this was its last handle.
 ///
 /// A loop, not a recursion: a chain of a million nested contexts must not overflow the stack.
-#[cold]
 #[inline(never)]
 fn retire(mut dying: NonNull<Node>) {
     loop {
@@ -199,14 +240,15 @@ fn retire(mut dying: NonNull<Node>) {
             // It is finished, and retires when that handle goes.
             return;
         }
-        let total = super::close_books(node, dying);
-        node.birth.ledger.unregister(node.key.load(Ordering::Relaxed), || super::settle_class(node, total));
-        // SAFETY: rules 1 and 3: no handle, no share, no registry entry and (unlinked by `close_books`) no parent
-        // points here any more. It came from a `Box` in `new`.
-        let mut node = unsafe { Box::from_raw(dying.as_ptr()) };
+        super::fold(node, dying);
+        let (name, place) = (node.name(), node.birth.place);
+        let mut node = node.birth.ledger.unregister(node.key, |registered| {
+            // SAFETY: rules 1 and 3: no handle, no share, no registry entry and (unlinked by `fold`) no parent points
+            // here any more; who reads through the registry holds its lock, which we have. So it can be moved out.
+            (unsafe { registered.0.read() }, Spare(registered.0))
+        });
         let parent = node.birth.parent.take();
         // User code: destructors of values. After the books are closed, outside all locks.
-        let (name, place) = (node.name(), node.birth.place);
         super::contain(name, place, || drop(node));
         let Some(parent) = parent else { return };
         let parent = std::mem::ManuallyDrop::new(parent);
@@ -226,6 +268,32 @@ fn is_kept(node: NonNull<Node>, hooks: fn(&Node, &Context)) -> bool {
     let kept = lent.node().handles.fetch_sub(1, Ordering::Release) != 1;
     std::sync::atomic::fence(Ordering::Acquire);
     kept
+}
+
+/// Memory for one node, with none in it. Given back to the allocator when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Spare(NonNull<Node>);
+
+// SAFETY: it is memory and nothing else.
+unsafe impl Send for Spare {}
+
+impl Spare {
+    fn into_memory(self) -> NonNull<Node> {
+        std::mem::ManuallyDrop::new(self).0
+    }
+}
+
+impl Default for Spare {
+    fn default() -> Self {
+        Self(NonNull::from(Box::leak(Box::<Node>::new_uninit())).cast())
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        // SAFETY: rule 5: it came from such a box, in `default`, and is ours alone.
+        drop(unsafe { Box::from_raw(self.0.cast::<MaybeUninit<Node>>().as_ptr()) });
+    }
 }
 
 /// A node as the registry knows it (rule 3).

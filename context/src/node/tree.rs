@@ -7,12 +7,11 @@
 use super::ledger::RunningSlice;
 use super::raw::Node;
 use crate::cancel::Cancelled;
-use crate::usage::Usage;
+use crate::cells::Tally;
 use parking_lot::Mutex;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::task::Waker;
-use std::time::Duration;
 
 /// Held by everyone who reads or writes any [`Links`].
 static TREE: Mutex<()> = Mutex::new(());
@@ -62,11 +61,13 @@ pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
 }
 
 /// Takes `child` out of its parent's children and folds `total` into the parent, in one step for readers.
-pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> Usage) -> Usage {
-    let Some(parent) = &node.birth.parent else { return total() };
+#[inline]
+pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> Tally) {
+    let Some(parent) = &node.birth.parent else { return };
+    // Before the lock: it may have to be made.
+    let folded = &parent.node().abroad().folded;
     let _tree = TREE.lock();
-    let total = total();
-    parent.node().folded.absorb(total);
+    folded.absorb(&total());
     let links = &node.links;
     let (next, previous) = (links.next.load(Relaxed), links.previous.load(Relaxed));
     match NonNull::new(previous) {
@@ -82,31 +83,36 @@ pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> 
         // SAFETY: linked, so alive (rule 4), and the tree is locked.
         unsafe { next.as_ref() }.links.previous.store(previous, Relaxed);
     }
-    total
 }
 
 /// Own usage of `top` and of everything below it that is not gone, plus what was folded.
-pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Usage {
+pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Tally {
     if !top.links.has_children() {
-        let mut alone = top.local.read() + top.shared.read() + top.folded.read();
+        let mut alone = without_children(top);
         alone.cpu += slice_of(top, slices);
         return alone;
     }
     let _tree = TREE.lock();
-    let mut sum = Usage::default();
+    let mut sum = Tally::default();
     walk(top, |node| {
-        sum += node.local.read() + node.shared.read() + node.folded.read();
+        sum += &without_children(node);
         sum.cpu += slice_of(node, slices);
     });
     sum
 }
 
-pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> Duration {
-    slices
-        .iter()
-        .filter(|slice| slice.context == node.birth.id)
-        .map(|slice| Duration::from_nanos(slice.ns))
-        .sum()
+/// Own usage, and that of children that are gone.
+pub(super) fn without_children(node: &Node) -> Tally {
+    let mut own = node.own_tally();
+    if let Some(below) = node.below() {
+        own += &below;
+    }
+    own
+}
+
+/// ns of the slices that run in this very context.
+pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> u64 {
+    slices.iter().filter(|slice| slice.context == node.id).map(|slice| slice.ns).sum()
 }
 
 /// Cancels everything below `top` that is not cancelled yet; returns who is to be woken, outside the lock.

@@ -57,6 +57,7 @@ pub(crate) mod state;
 pub(crate) mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod tracking;
 
 use std::any::Any;
 

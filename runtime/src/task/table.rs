@@ -11,7 +11,7 @@ use crate::handle::Packed;
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
 use crate::task::slots::{Entry, Slot};
-use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, Release, Settle};
+use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle};
 use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
@@ -160,6 +160,33 @@ impl Table {
         None
     }
 
+    /// Whether that very task has not finished.
+    pub(crate) fn is_live(&self, handle: Packed) -> bool {
+        let word = self.queue.slots.get(handle.slot()).map(|slot| slot.word.get());
+        word.is_some_and(|word| word.generation() == handle.generation() && word.has(LIVE))
+    }
+
+    /// Context and place of the task, if it waits for a wake: neither queued nor running nor done.
+    pub(crate) fn idle(&self, handle: Packed) -> Option<(context::Context, &'static Location<'static>)> {
+        let slot = self.queue.slots.get(handle.slot())?;
+        let word = slot.word.get();
+        if word.generation() != handle.generation() || !word.has(LIVE) || word.has(QUEUED | RUNNING) {
+            return None;
+        }
+        look(slot)
+    }
+
+    /// Aborts every task that waits or is queued; says whose they were, and where they were spawned.
+    pub(crate) fn abort_all(&self) -> Vec<(context::Context, &'static Location<'static>)> {
+        let idle = self.living().filter(|slot| !slot.word.get().has(RUNNING));
+        let aborted = idle.filter_map(|slot| {
+            let found = look(slot)?;
+            self.mark_aborted(slot, || 0);
+            Some(found)
+        });
+        aborted.collect()
+    }
+
     /// How many tasks have not finished. Bare slots count.
     pub(crate) fn live(&self) -> usize {
         self.living().count()
@@ -167,13 +194,7 @@ impl Table {
 
     /// The contexts of the tasks that have not finished; those of running ones, which are out of their slots, excepted.
     pub(crate) fn contexts(&self) -> Vec<context::Context> {
-        let contexts = self.living().filter_map(|slot| {
-            let mut task = slot.task.take()?;
-            let context = task.split().0.context();
-            slot.task.set(Some(task));
-            Some(context)
-        });
-        contexts.collect()
+        self.living().filter_map(look).map(|(context, _)| context).collect()
     }
 
     fn living(&self) -> impl Iterator<Item = &Slot> {
@@ -544,6 +565,14 @@ impl Drop for Table {
             quietly(|| drop(joiner));
         }
     }
+}
+
+/// Whose the task in the slot is, and where it was spawned; `None` for a bare slot, and while it runs.
+fn look(slot: &Slot) -> Option<(context::Context, &'static Location<'static>)> {
+    let mut task = slot.task.take()?;
+    let found = (task.split().0.context(), task.place());
+    slot.task.set(Some(task));
+    Some(found)
 }
 
 /// Leaves `waker` with the slot, unless one that wakes the same is there.

@@ -1,5 +1,9 @@
 //! Running tests: what `#[runtime::test]` expands to (P22).
 
+mod sweep;
+
+pub use sweep::sweep;
+
 use crate::runtime::Runtime;
 use context::{Context, Report, ReportKind};
 use parking_lot::Mutex;
@@ -43,13 +47,8 @@ pub fn run<F: Future>(options: Options, future: F) -> F::Output {
     let seed = options.seed.or_else(seed_from_environment);
     let reports = Watch::new(options.name);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let mut builder = Runtime::builder().name(options.name).paused(options.paused).without_main();
-        if let Some(seed) = seed {
-            builder = builder.seed(seed);
-        }
-        let runtime = builder.build().unwrap_or_else(|error| panic!("{}: no runtime: {error}", options.name));
         // The runtime goes before the verdict: dropped work may have something to report, too.
-        runtime.block_on(future)
+        quiet_runtime(&options, seed).block_on(future)
     }));
     let verdict = result
         .and_then(|output| catch_unwind(AssertUnwindSafe(|| judge(&options, &reports))).map(|()| output));
@@ -59,6 +58,15 @@ pub fn run<F: Future>(options: Options, future: F) -> F::Output {
         }
         resume_unwind(panic)
     })
+}
+
+/// A runtime whose `block_on` begins in the sentinel.
+fn quiet_runtime(options: &Options, seed: Option<u64>) -> Runtime {
+    let mut builder = Runtime::builder().name(options.name).paused(options.paused).without_main();
+    if let Some(seed) = seed {
+        builder = builder.seed(seed);
+    }
+    builder.build().unwrap_or_else(|error| panic!("{}: no runtime: {error}", options.name))
 }
 
 fn judge(options: &Options, reports: &Watch) {
@@ -95,6 +103,13 @@ impl Watch {
             }
         });
         Self { seen, _listening: listening }
+    }
+}
+
+impl Watch {
+    /// What was reported since the last time.
+    fn take(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.seen.lock())
     }
 }
 

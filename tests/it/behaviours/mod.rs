@@ -1,0 +1,3 @@
+//! What the model system's own tests check, rephrased; each by its id.
+
+mod contexts;

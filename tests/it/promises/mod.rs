@@ -1,0 +1,19 @@
+//! P1 to P22 of the design, sentence by sentence.
+
+mod accounts;
+mod birth;
+mod cancel;
+mod clock;
+mod current;
+mod database;
+mod finish;
+mod guards;
+mod parts;
+mod poll_and_drop;
+mod rollup;
+mod shutdown;
+mod silence;
+mod testing;
+mod values;
+mod wakers;
+mod wall;
