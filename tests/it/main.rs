@@ -6,6 +6,7 @@
 
 mod behaviours;
 mod books;
+mod bridges;
 mod conservation;
 mod house;
 mod http;
