@@ -28,6 +28,7 @@ use runtime::net::TcpListener;
 use runtime::signal::unix::{SignalKind, signal};
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,11 +49,8 @@ struct App {
 ///
 /// When the directory, the database or the address cannot be opened.
 pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let files = Files::below(&options.index)
-        .map_err(|error| format!("cannot read the directory {}: {error}", options.index.display()))?;
     let database = options.database();
-    let pool = search::Pool::open(&database)
-        .map_err(|error| format!("cannot open the database {}: {error}", database.display()))?;
+    let (files, pool) = open(options.index, database.clone()).await?;
     let listener = TcpListener::bind(options.listen.as_str())
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
@@ -77,6 +75,18 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     drop(indexing.await);
     pool.close().await;
     Ok(())
+}
+
+/// The directory and the database. Both are looked at now, which blocks for a moment: not on the loop.
+async fn open(index: PathBuf, database: PathBuf) -> Result<(Files, search::Pool), Box<dyn Error>> {
+    let open = move || {
+        let files = Files::below(&index)
+            .map_err(|error| format!("cannot read the directory {}: {error}", index.display()))?;
+        let pool = search::Pool::open(&database)
+            .map_err(|error| format!("cannot open the database {}: {error}", database.display()))?;
+        Ok::<_, String>((files, pool))
+    };
+    Ok(runtime::spawn_blocking(open).await??)
 }
 
 /// Standard output may be a pipe that nobody reads: that is no reason to stop.

@@ -21,15 +21,15 @@ pub(super) struct Hit {
 
 /// Makes the index, or makes it empty.
 pub(super) async fn prepare(pool: &Pool) -> Result<(), Error> {
-    const SCHEMA: &str =
-        "DROP TABLE IF EXISTS files; CREATE VIRTUAL TABLE files USING fts5(path UNINDEXED, body)";
+    const SCHEMA: &str = "DROP TABLE IF EXISTS service_index;
+        CREATE VIRTUAL TABLE service_index USING fts5(path UNINDEXED, body)";
     pool.interact("prepare the index", |tx| tx.execute_batch(SCHEMA)).await
 }
 
 /// Adds files, all of them or none.
 pub(super) async fn store(pool: &Pool, files: Vec<(String, String)>) -> Result<(), Error> {
     pool.interact("store a batch of files", move |tx| {
-        let mut insert = tx.prepare_cached("INSERT INTO files (path, body) VALUES (?1, ?2)")?;
+        let mut insert = tx.prepare_cached("INSERT INTO service_index (path, body) VALUES (?1, ?2)")?;
         files.iter().try_for_each(|(path, text)| insert.execute(params![path, text]).map(drop))
     })
     .await
@@ -37,8 +37,8 @@ pub(super) async fn store(pool: &Pool, files: Vec<(String, String)>) -> Result<(
 
 /// The files that have all words of `text`, the best first.
 pub(super) async fn find(pool: &Pool, text: &str) -> Result<Vec<Hit>, Failure> {
-    const SEARCH: &str = "SELECT path, snippet(files, 1, '[', ']', '…', 12) FROM files
-        WHERE files MATCH ?1 ORDER BY rank LIMIT ?2";
+    const SEARCH: &str = "SELECT path, snippet(service_index, 1, '[', ']', '…', 12) FROM service_index
+        WHERE service_index MATCH ?1 ORDER BY rank LIMIT ?2";
     let query = to_match(text)?;
     let found = pool.read("search", move |tx| {
         let mut search = tx.prepare_cached(SEARCH)?;

@@ -12,27 +12,31 @@ pub(crate) struct TimeSource {
     /// How far time is ahead of the monotonic clock, in ns, after it was paused and resumed. Wrapping: negative if it
     /// stood still for longer than it was advanced.
     lead: Cell<u64>,
-    /// What `now` said last.
-    recent: Cell<u64>,
+    /// What running time said last. An instant, which costs less to compare than to turn into ns.
+    recent: Cell<Instant>,
 }
 
 impl TimeSource {
     pub(crate) fn new(epoch: Instant, paused: bool) -> Self {
-        Self { epoch, paused: Cell::new(paused.then_some(0)), lead: Cell::new(0), recent: Cell::new(0) }
+        Self { epoch, paused: Cell::new(paused.then_some(0)), lead: Cell::new(0), recent: Cell::new(epoch) }
     }
 
     /// Now, in ns since the epoch.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        let now = self.paused.get().unwrap_or_else(|| self.real().wrapping_add(self.lead.get()));
-        self.recent.set(now);
-        now
+        self.paused.get().unwrap_or_else(|| self.at(self.running()))
     }
 
-    /// What [`now`](Self::now) said last: saves the ~22 ns of a look at the clock where the past is good enough.
+    /// [`now`](Self::now) as an instant.
     #[inline]
-    pub(crate) fn recent(&self) -> u64 {
-        self.recent.get()
+    pub(crate) fn now_instant(&self) -> Instant {
+        self.paused.get().map_or_else(|| self.running(), |at| self.instant(at))
+    }
+
+    /// What time it was when somebody looked last, the loop for one: saves the ~22 ns of a look where that will do.
+    #[inline]
+    pub(crate) fn recent(&self) -> Instant {
+        self.paused.get().map_or_else(|| self.recent.get(), |at| self.instant(at))
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -52,6 +56,7 @@ impl TimeSource {
     pub(crate) fn resume(&self) -> bool {
         let Some(now) = self.paused.take() else { return false };
         self.lead.set(now.wrapping_sub(self.real()));
+        self.recent.set(self.instant(now));
         true
     }
 
@@ -80,6 +85,15 @@ impl TimeSource {
     }
 
     #[inline]
+    fn running(&self) -> Instant {
+        let now = match self.lead.get() {
+            0 => Instant::now(),
+            lead => self.instant(self.real().wrapping_add(lead)),
+        };
+        self.recent.set(now);
+        now
+    }
+
     fn real(&self) -> u64 {
         ns(self.epoch.elapsed())
     }
@@ -87,8 +101,10 @@ impl TimeSource {
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// Saturating, in 64-bit arithmetic.
+#[inline]
 fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 #[cfg(test)]

@@ -92,22 +92,6 @@ impl Core {
         Away { elsewhere: self.elsewhere.clone(), home: self.inbox.remote().clone() }
     }
 
-    /// Spends one unit of the running poll's budget. If none is left the poll is to end: `waker` is woken at once, so
-    /// that the task goes on after the others.
-    #[inline]
-    pub(crate) fn poll_proceed(&self, waker: &Waker) -> Poll<()> {
-        match self.budget.get() {
-            0 => {
-                waker.wake_by_ref();
-                Poll::Pending
-            }
-            left => {
-                self.budget.set(left - 1);
-                Poll::Ready(())
-            }
-        }
-    }
-
     /// One leaf operation. It spends a unit of the running poll's budget if it comes to something; without budget it is
     /// not tried, and `waker` is woken at once, so that the task goes on after the others.
     ///

@@ -307,7 +307,12 @@ fn fire_timers(core: &Core) {
     {
         let mut timers = core.timers.borrow_mut();
         if timers.len() > 0 {
-            timers.advance(core.time.now(), &mut due);
+            let now = core.time.now();
+            if core.time.is_paused() {
+                timers.advance_exact(now, &mut due);
+            } else {
+                timers.advance(now, &mut due);
+            }
         }
     }
     wake_all(core, due);
@@ -316,7 +321,7 @@ fn fire_timers(core: &Core) {
 /// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready.
 fn poll_io(core: &Core) {
     let asleep = core.tasks.queue().len() == 0 && core.inbox.fall_asleep();
-    let next = if asleep { core.timers.borrow().next_deadline() } else { None };
+    let next = if asleep { next_deadline(core) } else { None };
     let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
     let wait = match next {
         _ if !asleep || jump.is_some() => Wait::No,
@@ -336,6 +341,14 @@ fn poll_io(core: &Core) {
         core.time.advance_to(deadline);
     }
     wake_all(core, woken);
+}
+
+fn next_deadline(core: &Core) -> Option<u64> {
+    if core.time.is_paused() {
+        core.timers.borrow_mut().next_exact()
+    } else {
+        core.timers.borrow().next_deadline()
+    }
 }
 
 fn wake_all(core: &Core, mut wakers: Vec<Waker>) {

@@ -116,18 +116,16 @@ impl<T> Future for JoinHandle<T> {
 }
 
 fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
-    let joined = at_home(task, |core| {
-        if core.poll_proceed(waker).is_pending() {
-            return Joined::Pending;
-        }
-        core.tasks.poll_join(task, ticket, waker)
+    let here = at_home(task, |core| {
+        core.poll_leaf(waker, || match core.tasks.poll_join(task, ticket, waker) {
+            Joined::Pending => Poll::Pending,
+            Joined::Done(result) => Poll::Ready(result.map_err(JoinError::from)),
+            Joined::Gone => Poll::Ready(Err(JoinError(Kind::Taken))),
+        })
     });
-    Poll::Ready(match joined {
-        Some(Joined::Pending) => return Poll::Pending,
-        Some(Joined::Done(result)) => result.map_err(JoinError::from),
-        Some(Joined::Gone) => Err(JoinError(Kind::Taken)),
-        None if inbox::is_alive(task.runtime()) => Err(JoinError(Kind::WrongThread)),
-        None => Err(JoinError::SHUTDOWN),
+    here.unwrap_or_else(|| {
+        let alive = inbox::is_alive(task.runtime());
+        Poll::Ready(Err(if alive { JoinError(Kind::WrongThread) } else { JoinError::SHUTDOWN }))
     })
 }
 
@@ -329,5 +327,30 @@ impl<T> Job<T> {
         if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unread {
             self.report(&**payload.lock());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Waiting is free of budget: else the first 128 handles would use it up at every poll, and the task would spin.
+    #[test]
+    fn a_task_that_waits_for_many_does_not_spin() {
+        let rt = crate::Runtime::builder().paused(true).build().unwrap();
+        let polls = Cell::new(0);
+        rt.block_on(async {
+            let second = std::time::Duration::from_secs(1);
+            let sleeper = || crate::spawn(crate::time::sleep(second));
+            let mut handles: Vec<_> = (0..1000).map(|_| sleeper()).collect();
+            std::future::poll_fn(|cx| {
+                polls.set(polls.get() + 1);
+                handles.retain_mut(|handle| Pin::new(handle).poll(cx).is_pending());
+                if handles.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
+        assert!(polls.get() < 20, "{}", polls.get());
     }
 }

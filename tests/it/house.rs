@@ -54,7 +54,7 @@ const RUNTIME: Crate = Crate {
         &["testing"],
         &["runtime", "http", "inspector"],
         // Services made of services.
-        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "sync"],
+        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
         &["blocking", "signal", "spawn", "time"],
         &["join"],
         &["executor", "registered"],

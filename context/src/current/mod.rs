@@ -139,15 +139,21 @@ impl Slot {
             return false;
         }
         let rung = self.clock.start(clock);
-        let stamp = self.clock.resync();
         let ledger = Ledger::open();
-        self.last_cpu.set(stamp.cpu);
-        self.start.set(stamp.cpu);
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
+        self.begin_at_now();
         self.ledger.set(Some(ledger));
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
+        // Once more: opening the books, and saying so, is nobody's cost.
+        self.begin_at_now();
         true
+    }
+
+    fn begin_at_now(&self) {
+        let stamp = self.clock.resync();
+        self.last_cpu.set(stamp.cpu);
+        self.start.set(stamp.cpu);
     }
 
     fn close(&self) {

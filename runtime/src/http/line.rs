@@ -37,7 +37,7 @@ pub enum Outcome {
 /// From the left: peer, class and number of the context, status, bytes of the body, elapsed time since the request's
 /// head was read; then its [`Usage`]: on the CPU, runnable but waiting for the thread, off the CPU within a poll, the
 /// database (waiting for a connection / in transactions / transactions / rows), the blocking pool (waiting for a
-/// thread / jobs).
+/// thread / jobs). The wait for the thread begins when the connection's task is woken, so it may exceed the elapsed time.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RequestLine {

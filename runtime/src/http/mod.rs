@@ -33,8 +33,8 @@
 //! # What is absent
 //!
 //! HTTP/2, upgrades (WebSockets) and TLS; hyper's adapters ([`Timer`], [`Executor`], the streams' `hyper::rt::Read` and
-//! `Write`) are there to build them on. A handler is dropped when its client goes away: one that must run to its end
-//! spawns the work.
+//! `Write`) are there to build them on. A handler is dropped when its client goes away: what must run to its end all the
+//! same goes into a [`shield`](crate::shield()).
 
 mod body;
 mod bridge;

@@ -106,7 +106,7 @@ impl sealed::ToTarget for (Ipv6Addr, u16) {
 
 impl sealed::ToTarget for [SocketAddr] {
     fn to_target(&self) -> io::Result<Target> {
-        Ok(Target::Known(Addrs::Many(self.to_vec().into_iter())))
+        Ok(Target::Known(Addrs::Many(Vec::from(self).into_iter())))
     }
 }
 

@@ -40,3 +40,6 @@ pub use unix_datagram::UnixDatagram;
 pub use unix_listener::UnixListener;
 #[cfg(unix)]
 pub use unix_stream::UnixStream;
+
+#[cfg(test)]
+mod tests;

@@ -178,3 +178,117 @@ impl Drop for Handler {
         unregister(self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Runtime, spawn, yield_now};
+    use signal_hook::low_level::raise;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Barrier;
+
+    // A signal reaches all listeners of the process, those of other tests too: each test has its own.
+
+    fn run<F: Future>(future: F) -> F::Output {
+        Runtime::new().unwrap().block_on(future)
+    }
+
+    fn send(kind: SignalKind) {
+        raise(kind.as_raw_value()).unwrap();
+    }
+
+    async fn is_pending(signal: &mut Signal) -> bool {
+        poll_fn(|cx| Poll::Ready(signal.poll_recv(cx).is_pending())).await
+    }
+
+    #[test]
+    fn every_listener_sees_every_signal() {
+        run(async {
+            let kind = SignalKind::user_defined1();
+            let (mut one, mut other) = (signal(kind).unwrap(), signal(kind).unwrap());
+            let waiter = spawn(async move { one.recv().await });
+            yield_now().await;
+            send(kind);
+            assert_eq!((waiter.await.unwrap(), other.recv().await), (Some(()), Some(())));
+            // Kept while nobody waits, but not counted.
+            for _ in 0..3 {
+                send(kind);
+            }
+            assert_eq!(other.recv().await, Some(()));
+            assert!(is_pending(&mut other).await);
+            send(kind);
+            assert_eq!(other.recv().await, Some(()));
+        });
+    }
+
+    /// More than fit in the pair: none of it blocks the handler, and the next is heard again.
+    #[test]
+    fn a_flood_is_survived() {
+        run(async {
+            let kind = SignalKind::window_change();
+            let mut listener = signal(kind).unwrap();
+            for _ in 0..10_000 {
+                send(kind);
+            }
+            while !is_pending(&mut listener).await {}
+            send(kind);
+            assert_eq!(listener.recv().await, Some(()));
+        });
+    }
+
+    #[test]
+    fn listeners_of_several_runtimes_and_threads_hear_it() {
+        let kind = SignalKind::user_defined2();
+        let listening = Barrier::new(3);
+        std::thread::scope(|scope| {
+            let listen = || {
+                run(async {
+                    let mut listener = signal(kind).unwrap();
+                    listening.wait();
+                    listener.recv().await
+                })
+            };
+            let (one, other) = (scope.spawn(listen), scope.spawn(listen));
+            listening.wait();
+            send(kind);
+            assert_eq!((one.join().unwrap(), other.join().unwrap()), (Some(()), Some(())));
+        });
+    }
+
+    #[test]
+    fn ctrl_c_is_heard_from_the_first_poll_on() {
+        run(async {
+            let mut waiting = pin!(super::super::ctrl_c());
+            assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
+            send(SignalKind::interrupt());
+            waiting.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_dropped_listener_is_gone_and_the_process_stays() {
+        let kind = SignalKind::hangup();
+        run(async {
+            let kept = signal(kind).unwrap();
+            let sources = || crate::current::with(|core| core.unwrap().reactor.len());
+            assert_eq!(sources(), 1);
+            drop(kept);
+            assert_eq!(sources(), 0);
+        });
+        // No listener is left, and the default action would end the process.
+        send(kind);
+    }
+
+    #[test]
+    fn what_cannot_be_listened_for_is_an_error() {
+        run(async {
+            for number in consts::FORBIDDEN {
+                let error = signal(SignalKind::from_raw(*number)).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            }
+            assert!(signal(SignalKind::from_raw(12_345)).is_err());
+        });
+        assert!(signal(SignalKind::pipe()).is_err(), "there is no runtime");
+    }
+}

@@ -1,6 +1,7 @@
 //! Cutting a request at every await it has (X3).
 
 use super::{Options, Watch, quiet_runtime};
+use crate::spawn::yield_now;
 use crate::time::timeout;
 use context::{Context, FutureExt, Reason};
 use std::future::{Future, poll_fn};
@@ -85,7 +86,7 @@ async fn cut_once<F: Future>(name: &str, cut: Cut, at: u32, request: F, reports:
     }
     drop(future);
     for _ in 0..REST {
-        crate::yield_now().await;
+        yield_now().await;
     }
     assert!(context.is_finished(), "{name}: cut at await {at} by {cut:?}, its context did not finish");
     judge(name, reports, &format!("cut at await {at} by {cut:?}"));

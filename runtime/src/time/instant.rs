@@ -34,7 +34,7 @@ impl Instant {
     /// Now: of the runtime of this thread if there is one, else of the system.
     pub fn now() -> Self {
         current::with(|core| match core {
-            Some(core) => Self(core.time.instant(core.time.now())),
+            Some(core) => Self(core.time.now_instant()),
             None => Self(std::time::Instant::now()),
         })
     }

@@ -75,7 +75,7 @@ fn move_on(core: &Core, duration: Duration) {
     let duration = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     core.time.advance_to(core.time.now().saturating_add(duration));
     let mut due = Vec::new();
-    core.timers.borrow_mut().advance(core.time.now(), &mut due);
+    core.timers.borrow_mut().advance_exact(core.time.now(), &mut due);
     due.into_iter().for_each(|waker| waker.wake());
 }
 

@@ -132,7 +132,7 @@ impl Sleep {
         let core = core.unwrap_or_else(|| panic!("there is no runtime on this thread to sleep on"));
         match self.timer {
             // The clock is not read: at worst a deadline that has passed just now is noticed at the end of the turn.
-            Timer::Unset if core.time.at(self.deadline.into_std()) > core.time.recent() => {
+            Timer::Unset if self.deadline.into_std() > core.time.recent() => {
                 self.set(core, cx.waker().clone());
                 Poll::Pending
             }

@@ -47,7 +47,8 @@ impl List {
 struct Entry {
     /// Who waits. `None` in a free entry.
     waker: Option<Waker>,
-    tick: u64,
+    /// In ns; the tick follows from it. Kept whole for paused time, which is exact.
+    deadline: u64,
     /// The links of the list this entry is in; a free entry uses `next` for the free list.
     previous: u32,
     next: u32,
@@ -74,12 +75,12 @@ impl Entries {
     }
 
     /// A new entry, not in any list yet.
-    pub(super) fn allocate(&mut self, tick: u64, waker: Waker) -> TimerKey {
+    pub(super) fn allocate(&mut self, deadline: u64, waker: Waker) -> TimerKey {
         let index = if self.free == NIL { self.grow() } else { self.free };
         let entry = &mut self.entries[index as usize];
         self.free = entry.next;
         entry.waker = Some(waker);
-        entry.tick = tick;
+        entry.deadline = deadline;
         self.live += 1;
         TimerKey { index, generation: entry.generation }
     }
@@ -138,9 +139,23 @@ impl Entries {
         self.pending(key).map(|entry| entry.place)
     }
 
-    pub(super) fn tick_and_next(&self, index: u32) -> (u64, u32) {
+    pub(super) fn deadline_and_next(&self, index: u32) -> (u64, u32) {
         let entry = &self.entries[index as usize];
-        (entry.tick, entry.next)
+        (entry.deadline, entry.next)
+    }
+
+    /// The key of a timer that is pending.
+    pub(super) fn key(&self, index: u32) -> TimerKey {
+        TimerKey { index, generation: self.entries[index as usize].generation }
+    }
+
+    /// The entries of a list, and their deadlines.
+    pub(super) fn iter(&self, list: &List) -> impl Iterator<Item = (u32, u64)> {
+        let mut index = list.head;
+        std::iter::from_fn(move || {
+            let entry = self.entries.get(index as usize)?;
+            Some((std::mem::replace(&mut index, entry.next), entry.deadline))
+        })
     }
 
     /// The waker is checked too: a free entry already has the generation of its next life.
@@ -155,7 +170,7 @@ impl Entries {
         let index = self.entries.len() as u32;
         assert!(self.entries.len() < NIL as usize, "more than {} timers are pending", NIL - 1);
         let place = Place::of(0, 0);
-        self.entries.push(Entry { waker: None, tick: 0, previous: NIL, next: NIL, generation: 0, place });
+        self.entries.push(Entry { waker: None, deadline: 0, previous: NIL, next: NIL, generation: 0, place });
         index
     }
 }
@@ -191,12 +206,12 @@ mod tests {
     #[test]
     fn freed_entries_are_reused_before_the_slab_grows() {
         let mut entries = Entries::new();
-        let keys: Vec<_> = (0..8).map(|tick| entries.allocate(tick, Waker::noop().clone())).collect();
+        let keys: Vec<_> = (0..8).map(|deadline| entries.allocate(deadline, Waker::noop().clone())).collect();
         for key in &keys {
             entries.release(key.index);
         }
-        for tick in 0..8 {
-            entries.allocate(tick, Waker::noop().clone());
+        for deadline in 0..8 {
+            entries.allocate(deadline, Waker::noop().clone());
         }
         assert_eq!(entries.entries.len(), 8);
         assert_eq!(entries.len(), 8);

@@ -73,8 +73,9 @@ impl Timers {
     ///
     /// If 2^32 - 1 timers are pending already.
     pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> TimerKey {
-        let tick = self.tick_of(deadline);
-        let key = self.entries.allocate(tick, waker);
+        // Rounding up would put a deadline inside the present tick one tick off, although it has passed.
+        let tick = if deadline <= self.now { self.present } else { tick_of(deadline) };
+        let key = self.entries.allocate(deadline, waker);
         self.link(key.index(), tick);
         key
     }
@@ -146,17 +147,30 @@ impl Timers {
         self.present = target;
     }
 
+    /// The earliest deadline itself, in ns; it may have passed. For time that is paused: O(n) of the timers in its slot.
+    pub(crate) fn next_exact(&mut self) -> Option<u64> {
+        // The earliest slot has all timers of the earliest tick, and later ones have later ticks.
+        let list = *self.wheel.list(self.wheel.first()?);
+        self.entries.iter(&list).map(|(_, deadline)| deadline).min()
+    }
+
+    /// Like [`advance`](Self::advance), but for the last tick, of which the timers that are due by `now` itself are
+    /// handed out too, by deadline. So nothing is late on paused time, which a test moves as exactly as it likes.
+    pub(crate) fn advance_exact(&mut self, now: u64, due: &mut Vec<Waker>) {
+        self.advance(now, due);
+        let Some(place) = self.wheel.first() else { return };
+        let list = *self.wheel.list(place);
+        let mut rest: Vec<_> =
+            self.entries.iter(&list).filter(|(_, deadline)| *deadline <= self.now).collect();
+        rest.sort_by_key(|(_, deadline)| *deadline);
+        for (index, _) in rest {
+            due.extend(self.cancel(self.entries.key(index)));
+        }
+    }
+
     /// How many timers are pending.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    fn tick_of(&self, deadline: u64) -> u64 {
-        // Rounding up would put a deadline inside the present tick one tick off, although it has passed.
-        if deadline <= self.now {
-            return self.present;
-        }
-        deadline.div_ceil(1 << TICK_BITS).min(TICK_MAX)
     }
 
     fn link(&mut self, index: u32, tick: u64) {
@@ -178,11 +192,15 @@ impl Timers {
     fn cascade(&mut self, place: Place) {
         let mut index = self.wheel.vacate(place).head();
         while index != NIL {
-            let (tick, next) = self.entries.tick_and_next(index);
-            self.link(index, tick);
+            let (deadline, next) = self.entries.deadline_and_next(index);
+            self.link(index, tick_of(deadline));
             index = next;
         }
     }
+}
+
+fn tick_of(deadline: u64) -> u64 {
+    deadline.div_ceil(1 << TICK_BITS).min(TICK_MAX)
 }
 
 #[cfg(test)]

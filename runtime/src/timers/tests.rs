@@ -213,7 +213,7 @@ fn never_early_and_at_most_one_tick_late() {
     let (mut timers, log) = (Timers::new(), Log::default());
     timers.insert(5 * TICK + 1, named(1, &log));
     assert_eq!(timers.next_deadline(), Some(6 * TICK));
-    assert_eq!(fire(&mut timers, 6 * TICK - 1, &log), []);
+    assert_eq!(fire(&mut timers, 6 * TICK - 1, &log), [0_u64; 0]);
     assert_eq!(fire(&mut timers, 6 * TICK, &log), [1]);
 }
 
@@ -235,7 +235,7 @@ fn one_timer_needs_one_wake_up_however_far_it_is() {
         let (mut timers, log) = (Timers::new(), Log::default());
         timers.insert(deadline, named(1, &log));
         let wake_up = timers.next_deadline().unwrap();
-        assert_eq!(fire(&mut timers, wake_up - 1, &log), []);
+        assert_eq!(fire(&mut timers, wake_up - 1, &log), [0_u64; 0]);
         assert_eq!(timers.next_deadline(), Some(wake_up));
         assert_eq!(fire(&mut timers, wake_up, &log), [1]);
     }
@@ -248,7 +248,7 @@ fn a_cancelled_timer_costs_at_most_one_early_wake_up() {
     timers.insert(1010 * TICK, named(2, &log));
     drop(timers.cancel(early));
     assert_eq!(timers.next_deadline(), Some(1000 * TICK));
-    assert_eq!(fire(&mut timers, 1000 * TICK, &log), []);
+    assert_eq!(fire(&mut timers, 1000 * TICK, &log), [0_u64; 0]);
     assert_eq!(timers.next_deadline(), Some(1010 * TICK));
 }
 
@@ -277,4 +277,32 @@ fn cancelled_timers_leave_no_memory_behind() {
         drop(timers.cancel(key));
     }
     assert_eq!((timers.len(), timers.next_deadline()), (0, None));
+}
+
+/// On paused time nothing is rounded: each timer fires at its very deadline, whatever slot it is in.
+#[test]
+fn exact_time_is_exact() {
+    let (log, mut random, mut timers) = (Log::default(), XorShift(0xe8ac7), Timers::new());
+    let mut oracle = BTreeMap::new();
+    let mut now = 0;
+    for name in 0..2000 {
+        let deadline = now + random.span() % (10 * MS) + 1;
+        oracle.insert((deadline, name), timers.insert(deadline, named(name, &log)));
+        if random.below(4) > 0 {
+            continue;
+        }
+        let earliest = oracle.first_key_value().map(|((deadline, _), _)| *deadline);
+        assert_eq!(timers.next_exact(), earliest);
+        now = match random.below(3) {
+            0 => now + 1,
+            _ => earliest.unwrap_or(now),
+        };
+        let mut due = Vec::new();
+        timers.advance_exact(now, &mut due);
+        due.into_iter().for_each(Waker::wake);
+        let later = oracle.split_off(&(now + 1, 0));
+        let expected: Vec<u64> =
+            std::mem::replace(&mut oracle, later).into_keys().map(|(_, name)| name).collect();
+        assert_eq!(std::mem::take(&mut *log.lock().unwrap()), expected, "at {now}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use context::bridges::ContextLogger;
 use context::{Context, Inherit, Key};
-use log::kv::{self, Source, Value, VisitSource};
+use log::kv::{self, Value, VisitSource};
 use log::{Log, Metadata, Record};
 use std::sync::Mutex;
 

@@ -367,7 +367,7 @@ fn dropped_work_is_in_its_span_and_closes_it() {
         yield_now().await;
         task.abort();
         drop(aborted);
-        assert!(task.await.unwrap_err().is_aborted());
+        assert!(task.await.unwrap_err().is_cancelled());
         let left = Context::root("drop left");
         // Its context is dropped with the runtime, and never finished.
         drop(runtime::spawn_in(&left, wait(Says("left"))));

@@ -2,11 +2,13 @@
 //! pass waits for nothing else, so the clock jumps there.
 
 mod abuse;
+mod listeners;
 mod requests;
 mod shutdown;
+mod sweep;
 
 use axum::Router;
-use context::Context;
+use context::{Context, Reason};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use runtime::JoinHandle;
 use runtime::http::{ContextLayer, RequestLine, Serve, Stats, serve};
@@ -42,8 +44,9 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let stop = Context::root("test: stop");
         let stopped = stop.cancelled();
-        let server = configure(serve(listener, app.layer(layer)))
-            .with_graceful_shutdown(async { drop(stopped.await) });
+        let server = configure(serve(listener, app.layer(layer))).with_graceful_shutdown(async move {
+            stopped.await;
+        });
         let stats = server.stats();
         let task = runtime::background("test: server", server.into_future());
         Self { addr, stats, lines, stop, task }
@@ -75,6 +78,32 @@ impl Server {
     /// Lets everything go on until nothing is left to do: only then paused time moves.
     async fn settle(&self) {
         runtime::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Notes in which context it is dropped, and what that context was told by then.
+#[derive(Clone, Default)]
+struct Drops(Arc<Mutex<Vec<Dropped>>>);
+
+type Dropped = (&'static str, Option<Reason>);
+
+impl Drops {
+    fn watch(&self) -> Watched {
+        Watched(self.clone())
+    }
+
+    #[track_caller]
+    fn assert(&self, expected: &[Dropped]) {
+        assert_eq!(*self.0.lock().unwrap(), expected);
+    }
+}
+
+struct Watched(Drops);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let context = Context::current();
+        self.0.0.lock().unwrap().push((context.class(), context.cancel_reason()));
     }
 }
 

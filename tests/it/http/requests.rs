@@ -1,6 +1,6 @@
 //! What a request is billed, and what is said of it.
 
-use super::{Server, get, get_once, header, status};
+use super::{Drops, Server, get, get_once, header, status};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request};
@@ -159,26 +159,16 @@ async fn the_body_is_billed_to_its_request() {
     assert_eq!((line.bytes, line.outcome), (3_000, Outcome::Sent));
 }
 
-/// Notes in which context it is dropped, and what that context was told.
-struct Dropped(Arc<Mutex<Vec<(&'static str, Option<Reason>)>>>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let context = Context::current();
-        self.0.lock().unwrap().push((context.class(), context.cancel_reason()));
-    }
-}
-
 /// X1: the client goes away, the handler is cancelled and dropped at once, in its own context, and the line says 499.
 /// X4: the context is finished.
 #[runtime::test(paused)]
 async fn x1_x4_a_client_that_goes_away_cancels_its_request() {
-    let dropped: Arc<Mutex<Vec<_>>> = Arc::default();
-    let kept = dropped.clone();
+    let drops = Drops::default();
+    let watching = drops.clone();
     let app = Router::new().route(
         "/wait",
         on_get(async move || {
-            let _dropped = Dropped(kept.clone());
+            let _watched = watching.watch();
             std::future::pending::<()>().await;
         }),
     );
@@ -189,7 +179,7 @@ async fn x1_x4_a_client_that_goes_away_cancels_its_request() {
     assert_eq!(server.stats.read().requests, 1);
     drop(client);
     server.settle().await;
-    assert_eq!(*dropped.lock().unwrap(), [("GET /wait", Some(Reason::Disconnected))]);
+    drops.assert(&[("GET /wait", Some(Reason::Disconnected))]);
     let line = server.line();
     assert_eq!((line.status, line.sent_status, line.outcome), (499, None, Outcome::ClientGone));
     assert!(line.to_string().ends_with(" (client gone)"), "{line}");
@@ -197,10 +187,11 @@ async fn x1_x4_a_client_that_goes_away_cancels_its_request() {
     assert_eq!(server.stats.read().open, 0);
 }
 
-/// X2: work that a handler spawned in a context of its own outlives the client.
+/// X2: what a handler shields runs to its end when the client goes away, in the request's context, which waits for it; the
+/// line does not.
 #[runtime::test(paused)]
-async fn x2_work_that_must_not_be_cancelled_is_spawned() {
-    let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+async fn x2_shielded_work_outlives_the_client() {
+    let done: Arc<Mutex<Vec<(&'static str, bool)>>> = Arc::default();
     let kept = done.clone();
     let app = Router::new().route(
         "/store",
@@ -208,10 +199,10 @@ async fn x2_work_that_must_not_be_cancelled_is_spawned() {
             let kept = kept.clone();
             let work = async move {
                 sleep(Duration::from_secs(1)).await;
-                kept.lock().unwrap().push(Context::current().class());
-                Ok::<_, Infallible>(())
+                let context = Context::current();
+                kept.lock().unwrap().push((context.class(), context.is_finished()));
             };
-            drop(runtime::background("store", work).await);
+            drop(runtime::shield(work).await);
         }),
     );
     let server = Server::start(app).await;
@@ -219,9 +210,12 @@ async fn x2_work_that_must_not_be_cancelled_is_spawned() {
     client.send(&get("/store")).await;
     server.settle().await;
     drop(client);
+    server.settle().await;
+    let line = server.line();
+    assert_eq!((line.outcome, line.context.is_finished()), (Outcome::ClientGone, false));
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(server.line().outcome, Outcome::ClientGone);
-    assert_eq!(*done.lock().unwrap(), ["store"]);
+    assert_eq!(*done.lock().unwrap(), [("GET /store", false)]);
+    assert!(line.context.is_finished());
 }
 
 #[runtime::test(paused)]

@@ -1,13 +1,12 @@
 //! The end of a server.
 
-use super::{Server, get};
+use super::{Drops, Server, get};
 use axum::Router;
 use axum::routing::get as on_get;
-use context::{Context, Reason};
+use context::Reason;
 use runtime::http::Outcome;
 use runtime::net::TcpStream;
 use runtime::time::{Instant, sleep};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn slow() -> Router {
@@ -48,24 +47,15 @@ async fn a_graceful_shutdown_finishes_what_is_in_flight() {
     assert!(begin.elapsed() < Duration::from_secs(4));
 }
 
-struct Dropped(Arc<Mutex<Vec<(&'static str, Option<Reason>)>>>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let context = Context::current();
-        self.0.lock().unwrap().push((context.class(), context.cancel_reason()));
-    }
-}
-
 /// P20, as far as it is the server's: after the patience what is left is cancelled, and dropped in its own context.
 #[runtime::test(paused)]
 async fn p20_what_outlasts_the_grace_is_cut() {
-    let dropped: Arc<Mutex<Vec<_>>> = Arc::default();
-    let kept = dropped.clone();
+    let drops = Drops::default();
+    let watching = drops.clone();
     let app = Router::new().route(
         "/never",
         on_get(async move || {
-            let _dropped = Dropped(kept.clone());
+            let _watched = watching.watch();
             std::future::pending::<()>().await;
         }),
     );
@@ -79,7 +69,7 @@ async fn p20_what_outlasts_the_grace_is_cut() {
     server.task.await.unwrap().unwrap();
     let waited = begin.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(3)).contains(&waited), "{waited:?}");
-    assert_eq!(*dropped.lock().unwrap(), [("GET /never", Some(Reason::Shutdown))]);
+    drops.assert(&[("GET /never", Some(Reason::Shutdown))]);
     let lines = server.lines.lock().unwrap();
     assert_eq!((lines[0].status, lines[0].outcome), (503, Outcome::ShutDown));
     assert!(lines[0].to_string().ends_with(" (shut down)"), "{}", lines[0]);

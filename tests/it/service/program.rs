@@ -72,6 +72,8 @@ pub(super) struct Service {
     child: Child,
     addr: SocketAddr,
     log: Arc<Log>,
+    /// Removed after the program has ended.
+    _folder: Folder,
 }
 
 #[derive(Default)]
@@ -82,7 +84,7 @@ struct Log {
 
 impl Service {
     /// Starts it, and waits until everything is indexed.
-    pub(super) fn start(folder: &Folder) -> Self {
+    pub(super) fn start(folder: Folder) -> Self {
         let mut child = Command::new(&*PROGRAM)
             .args(["--listen", "127.0.0.1:0", "--index"])
             .arg(folder.path())
@@ -105,7 +107,7 @@ impl Service {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let addr = first.trim_end().strip_prefix("listening on http://").map(str::parse);
         let addr = addr.unwrap_or_else(|| panic!("it said {first:?}")).unwrap();
-        let service = Self { child, addr, log };
+        let service = Self { child, addr, log, _folder: folder };
         service.wait_for(|line| line.contains(" index#") && line.contains("done, "));
         service
     }
@@ -199,6 +201,12 @@ impl Line {
     pub(super) fn elapsed_ms(&self) -> f64 {
         let word = self.said().split(' ').nth(5).unwrap();
         word.trim_end_matches("ms").parse().unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The third figure of `db=(waiting/in transaction/transactions/rows)`.
+    pub(super) fn transactions(&self) -> u64 {
+        let (_, db) = self.text.split_once(" db=(").unwrap();
+        db.split('/').nth(2).unwrap().parse().unwrap()
     }
 
     /// The figure after `name`.
