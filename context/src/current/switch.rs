@@ -124,7 +124,8 @@ impl Slot {
     #[cold]
     #[inline(never)]
     fn switch_observed(&self, next: *const Node) -> *const Node {
-        if self.current.get() == next {
+        // Shares of one context may differ by their marks.
+        if address_of(self.current.get()) == address_of(next) {
             return self.swap(next);
         }
         self.tell(|hooks, context| hooks.on_suspend(context));

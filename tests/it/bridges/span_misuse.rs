@@ -37,11 +37,11 @@ fn a_panic_leaves_the_span_it_was_in() {
         main
           - goes on
           - and on
-        panic request made_in=main
+        panic request after main
           panic part
             inner
               - about to
-        panic scope made_in=main
+        panic scope after main
         ",
     );
 }
@@ -66,8 +66,8 @@ fn guards_of_contexts_kept_across_an_await_are_undone_with_their_spans() {
         main
           - undone
           - after
-        guard outer made_in=main
-        guard inner made_in=main
+        guard outer after main
+        guard inner after main
           - inside
         ",
     );
@@ -91,10 +91,10 @@ fn guards_out_of_order_and_forgotten_leave_no_span_behind() {
         main
           - main again
           - main still
-        order first made_in=main
-        order second made_in=main
+        order first after main
+        order second after main
           - second still
-        order scope made_in=main
+        order scope after main
         ",
     );
 }
@@ -133,13 +133,13 @@ fn a_guard_of_tracing_kept_across_an_await_misleads_nobody_else() {
     traced.expect(
         "
         main
-        careless made_in=main
+        careless after main
           kept
             - one
             - two
           - three
           - four
-        careful made_in=main
+        careful after main
           - a
           - b
         ",
@@ -163,10 +163,10 @@ fn a_guard_of_tracing_that_is_forgotten_pins_nothing() {
     traced.recorder.expect(
         "
         main
-        forgetful made_in=main
+        forgetful after main
           forgotten (open)
             - goes on
-        not forgetful made_in=main
+        not forgetful after main
           - own
         ",
     );
@@ -178,15 +178,15 @@ fn a_thread_that_ends_with_a_forgotten_guard_leaves_the_span() {
     let recorder = Recorder::default();
     let spans = TracingSpans::new();
     let request = Context::root("thread request");
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // Not undone when the thread ends: that is what is tested.
-            std::mem::forget(tracing::dispatcher::set_default(&recorder.dispatch()));
-            std::mem::forget(harness::observe(Arc::new(spans.clone())));
-            std::mem::forget(request.enter());
-            info!("forgotten");
-        });
+    let (dispatch, hooks, guarded) = (recorder.dispatch(), Arc::new(spans.clone()), request.clone());
+    let thread = std::thread::spawn(move || {
+        // Not undone when the thread ends: that is what is tested.
+        std::mem::forget(tracing::dispatcher::set_default(&dispatch));
+        std::mem::forget(harness::observe(hooks));
+        std::mem::forget(guarded.enter());
+        info!("forgotten");
     });
+    thread.join().unwrap();
     request.finish();
     recorder.expect("thread request\n  - forgotten");
     assert_eq!(kept(&spans), 0);
