@@ -8,6 +8,7 @@ mod behaviours;
 mod books;
 mod bridges;
 mod conservation;
+mod elsewhere;
 mod house;
 mod http;
 mod promise;
