@@ -36,15 +36,17 @@ fn main() {
 async fn request(n: u64) {
     let context = Context::builder("GET /primes/{n}")
         .field("n", n.to_string())
-        .timeout(Duration::from_millis(20))
+        .timeout(Duration::from_millis(200))
         .build();
     let name = context.name();
     context.on_finish(move |usage| println!("{name}: {usage}"));
     let work = async {
         let primes = count_primes(n * 20_000);
         // A slow peer: the deadline ends the wait.
-        let peer = async { drop(smol::Timer::after(Duration::from_millis(n * 10)).await) };
-        println!("{}: {primes} primes, {:?}", Context::current(), peer.cancellable().await);
+        let peer = async { drop(smol::Timer::after(Duration::from_millis(n * 80)).await) };
+        let peer = peer.cancellable().await;
+        let peer = peer.map_or_else(|cancelled| cancelled.to_string(), |()| "the peer answered".to_owned());
+        println!("{}: {primes} primes, {peer}", Context::current());
     };
     context.run(work).await;
 }

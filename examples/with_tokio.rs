@@ -40,15 +40,16 @@ fn main() -> std::io::Result<()> {
 fn request(n: u64) -> impl Future<Output = ()> {
     let context = Context::builder("GET /primes/{n}")
         .field("n", n.to_string())
-        .timeout(Duration::from_millis(20))
+        .timeout(Duration::from_millis(200))
         .build();
     let name = context.name();
     context.on_finish(move |usage| println!("{name}: {usage}"));
     context.run(async move {
         let primes = count_primes(n * 20_000);
         // A slow peer: the deadline ends the wait.
-        let peer = tokio::time::sleep(Duration::from_millis(n * 10)).cancellable().await;
-        println!("{}: {primes} primes, {peer:?}", Context::current());
+        let peer = tokio::time::sleep(Duration::from_millis(n * 80)).cancellable().await;
+        let peer = peer.map_or_else(|cancelled| cancelled.to_string(), |()| "the peer answered".to_owned());
+        println!("{}: {primes} primes, {peer}", Context::current());
     })
 }
 
