@@ -1,9 +1,12 @@
 //! What is measured, and what is to be reached.
 
+mod echo;
 mod ping_pong;
 mod remote;
 mod spawn;
+mod stopwatch;
 mod switch;
+mod timers;
 mod yields;
 
 use crate::peer::{Bursar, Peer, Tokio};
@@ -14,7 +17,8 @@ pub trait Case {
     /// The row.
     const NAME: &'static str;
 
-    /// Does it `ops` times and says how long that took, without what comes before and after.
+    /// Does it `ops` times and says how long that took, without what comes before and after: CPU time of the thread,
+    /// except where several threads take part.
     fn run<P: Peer>(ops: u64) -> Duration;
 }
 
@@ -52,6 +56,9 @@ pub fn rows() -> Vec<Row> {
         row::<ping_pong::Cloned>(Some(0.35)),
         row::<remote::Latency>(Some(1.0)),
         row::<remote::Throughput>(Some(0.6)),
+        row::<timers::Create>(None),
+        row::<timers::CreateAndPoll>(Some(0.35)),
+        row::<echo::Echo>(None),
         alone::<switch::InContext>(),
         alone::<switch::Scope>(),
         alone::<switch::Root>(),

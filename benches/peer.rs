@@ -8,6 +8,8 @@ pub use tokio::Tokio;
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::io;
+use std::time::Duration;
 
 /// A single-threaded runtime.
 ///
@@ -45,4 +47,28 @@ pub trait Peer: 'static {
 
     /// The runtime's own yield.
     fn yield_now() -> impl Future<Output = ()> + Send;
+
+    /// What completes after a while.
+    type Sleep: Future<Output = ()> + Send;
+
+    /// Completes that much later.
+    fn sleep(duration: Duration) -> Self::Sleep;
+
+    /// A listening socket.
+    type Listener;
+
+    /// A connection.
+    type Stream: Send + 'static;
+
+    /// Takes over a listening socket; called within the runtime.
+    fn listener(listener: std::net::TcpListener) -> io::Result<Self::Listener>;
+
+    /// The next connection.
+    fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Stream>>;
+
+    /// Reads what there is; 0 at the end.
+    fn read(stream: &mut Self::Stream, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+
+    /// Writes all of it.
+    fn write_all(stream: &mut Self::Stream, buf: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 }

@@ -4,11 +4,12 @@
 //! wakers with a reference count.
 
 use super::Case;
+use super::stopwatch::Stopwatch;
 use crate::Peer;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const ENDS: &str = "the task neither panics nor is aborted";
 
@@ -62,7 +63,7 @@ fn play<P: Peer>(ping: &P::Context, pong: &P::Context, ops: u64, hit: fn(&Table,
         table.wakers.iter().for_each(|waker| waker.set(None));
     });
     P::block_on(async {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let ping = P::spawn_in(ping, player(0, ops, hit));
         let pong = P::spawn_in(pong, player(1, ops, hit));
         ping.await.expect(ENDS);

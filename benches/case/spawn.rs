@@ -4,9 +4,10 @@
 //! visit to the task's context, a lock around the list of tasks.
 
 use super::Case;
+use super::stopwatch::Stopwatch;
 use crate::Peer;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const ENDS: &str = "the task neither panics nor is aborted";
 
@@ -18,7 +19,7 @@ impl Case for OneContext {
 
     fn run<P: Peer>(ops: u64) -> Duration {
         in_task::<P, _>(async move {
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for op in 0..ops {
                 assert_eq!(P::spawn(async move { op }).await.expect(ENDS), op);
             }
@@ -36,7 +37,7 @@ impl Case for ContextChange {
     fn run<P: Peer>(ops: u64) -> Duration {
         in_task::<P, _>(async move {
             let context = P::context();
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for op in 0..ops {
                 assert_eq!(P::spawn_in(&context, async move { op }).await.expect(ENDS), op);
             }
@@ -55,7 +56,7 @@ impl Case for Batch {
         const AT_A_TIME: usize = 100;
         in_task::<P, _>(async move {
             let mut handles = Vec::with_capacity(AT_A_TIME);
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for _ in 0..ops.div_ceil(AT_A_TIME as u64) {
                 handles.extend((0..AT_A_TIME).map(|op| P::spawn(async move { op })));
                 for handle in handles.drain(..) {

@@ -4,13 +4,14 @@
 //! a node that is larger than it must be, or one that is not reused.
 
 use super::Case;
+use super::stopwatch::Stopwatch;
 use crate::Peer;
 use context::{Context, FutureExt};
 use std::future::{pending, poll_fn};
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A poll of `future.in_context(other)`: there and back, two ends of slices.
 pub(super) struct InContext;
@@ -22,7 +23,7 @@ impl Case for InContext {
         P::block_on(async {
             let mut inner = pin!(pending::<()>().in_context(Context::root("part")));
             poll_fn(|cx| {
-                let began = Instant::now();
+                let began = Stopwatch::start();
                 for _ in 0..ops {
                     let _ = black_box(inner.as_mut().poll(cx));
                 }
@@ -42,7 +43,7 @@ impl Case for Scope {
     fn run<P: Peer>(ops: u64) -> Duration {
         P::block_on(async {
             let part = Context::root("part");
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for op in 0..ops {
                 part.scope(|| black_box(op));
             }
@@ -59,7 +60,7 @@ impl Case for Root {
 
     fn run<P: Peer>(ops: u64) -> Duration {
         P::block_on(async {
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for op in 0..ops {
                 Context::root("GET /x").run(async move { black_box(op) }).await;
             }
@@ -77,7 +78,7 @@ impl Case for Child {
     fn run<P: Peer>(ops: u64) -> Duration {
         P::block_on(async {
             let request = Context::root("GET /x");
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for op in 0..ops {
                 request.child("part").run(async move { black_box(op) }).await;
             }

@@ -4,10 +4,11 @@
 //! a clock read at polls that do not change the context, thread-locals with lazy initialisation.
 
 use super::Case;
+use super::stopwatch::Stopwatch;
 use crate::Peer;
 use std::future::{Future, poll_fn};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TASKS: u64 = 100;
 
@@ -66,7 +67,7 @@ fn wake_itself(polls: u64) -> impl Future<Output = ()> + Send + 'static {
 
 fn all<P: Peer>(spawn: impl Fn() -> P::Handle<()>) -> Duration {
     P::block_on(async {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let tasks: Vec<_> = (0..TASKS).map(|_| spawn()).collect();
         for task in tasks {
             task.await.expect("the task neither panics nor is aborted");

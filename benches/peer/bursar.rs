@@ -2,7 +2,12 @@
 
 use super::Peer;
 use context::Context;
-use std::future::Future;
+use futures_io::{AsyncRead, AsyncWrite};
+use runtime::net::{TcpListener, TcpStream};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
 
 /// This repository's runtime with its default settings: every poll is charged.
 #[derive(Debug)]
@@ -43,5 +48,35 @@ impl Peer for Bursar {
 
     fn yield_now() -> impl Future<Output = ()> + Send {
         runtime::yield_now()
+    }
+
+    type Sleep = runtime::time::Sleep;
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        runtime::time::sleep(duration)
+    }
+
+    type Listener = TcpListener;
+
+    type Stream = TcpStream;
+
+    fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        TcpListener::from_std(listener)
+    }
+
+    async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+        Ok(listener.accept().await?.0)
+    }
+
+    async fn read(stream: &mut TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, buf)).await
+    }
+
+    async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < buf.len() {
+            written += poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, &buf[written..])).await?;
+        }
+        Ok(())
     }
 }

@@ -76,7 +76,7 @@ impl Drop for LoopGuard {
 ///
 /// The context stays current afterwards (the next poll is often for the same, and then nothing is read): call
 /// [`idle`] before running anything that is not a task's.
-#[inline]
+#[inline(always)]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
     let (output, is_budgeted) = current::poll(share, place, woken, f);
     if is_budgeted {
@@ -91,8 +91,13 @@ pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce
     current::visit(share, place, f)
 }
 
-/// Gives up a [`Hold`](crate::Hold) that was [forgotten](std::mem::forget): for a loop that holds a context open for a
-/// task, and lets go of it when it has left it.
+/// Holds `context` open until [`release`], like a [`Hold`](crate::Hold) but without a handle of it: for a loop that has
+/// one with the task, and lets go when it has left the task's context. Nothing happens if it has finished.
+pub fn hold(context: &Context) {
+    context.count_hold();
+}
+
+/// Gives up one [`hold`].
 pub fn release(context: &Context) {
     drop(context.take_over_hold());
 }

@@ -158,26 +158,34 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     false
 }
 
+#[inline]
 fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
-    if core.tracking.is_some() {
-        return poll_tracked(core, task);
+    if core.tracking.is_some() || core.config.slow_poll.is_some() {
+        return poll_watched(core, task);
     }
-    // Its destructor does nothing; not to call that is worth a nanosecond a poll.
+    // The destructor of this waker does nothing; not to call that is worth a nanosecond a poll.
     let waker = ManuallyDrop::new(waker(task.handle()));
-    poll_with(core, task, &waker);
+    poll_with(task, &waker, |_, _| ());
 }
 
-/// With wakers that are counted: the poll's own is gone when the task is back in its slot, so that it is seen idle.
+/// With wakers that are counted, or a look at how long it takes.
 #[cold]
-fn poll_tracked(core: &Core, task: Polling<'_>) {
-    let Some(tracking) = &core.tracking else { return };
+#[inline(never)]
+fn poll_watched(core: &Core, task: Polling<'_>) {
     let handle = task.handle();
-    let waker = waker::tracked(core, tracking, handle);
-    poll_with(core, task, &waker);
-    if core.tasks.idle(handle).is_none() && !core.tasks.is_live(handle) {
-        tracking.forget(handle);
+    let waker = match &core.tracking {
+        None => waker(handle),
+        Some(tracking) => waker::tracked(core, tracking, handle),
+    };
+    let began = harness::ticks();
+    poll_with(task, &waker, |share, place| look_for_slow_poll(core, share, place, began));
+    if let Some(tracking) = &core.tracking {
+        if core.tasks.idle(handle).is_none() && !core.tasks.is_live(handle) {
+            tracking.forget(handle);
+        }
     }
+    // When the task is back in its slot, so that it is seen idle.
     drop(waker);
 }
 
@@ -192,17 +200,15 @@ fn report_orphans(core: &Core, tracking: &Tracking) {
     }
 }
 
-#[inline]
-fn poll_with(core: &Core, mut task: Polling<'_>, waker: &Waker) {
+/// Always inlined: for the usual poll the call, and the task passed through memory, would be a tenth of the work.
+#[inline(always)]
+fn poll_with(mut task: Polling<'_>, waker: &Waker, look: impl FnOnce(&Share, Place)) {
     let mut cx = Context::from_waker(waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
-    let began = core.config.slow_poll.map(|_| harness::ticks());
     let polled =
         harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
-    if let Some(began) = began {
-        look_for_slow_poll(core, share, place, began);
-    }
+    look(share, place);
     match polled {
         Ok(Poll::Pending) => task.suspend(),
         Ok(Poll::Ready(())) => finish_task(task),

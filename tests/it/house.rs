@@ -71,6 +71,7 @@ const RUNTIME: Crate = Crate {
         ("bytes", &["http"]),
         ("crossbeam-channel", &["db", "inbox", "pool"]),
         ("futures-io", &["http/io", "net"]),
+        ("futures-util", &["sync"]),
         ("http", &["http"]),
         ("http-body", &["http"]),
         ("http-body-util", &["http"]),

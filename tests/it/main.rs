@@ -14,6 +14,7 @@ mod http;
 mod promise;
 mod promises;
 mod random;
+mod readme;
 mod service;
 mod trace;
 mod traps;

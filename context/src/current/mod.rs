@@ -401,7 +401,7 @@ pub(crate) fn idle() {
 /// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
 ///
 /// Returns with the output whether a CPU budget is to be looked at.
-#[inline]
+#[inline(always)]
 pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
         slot.resume(share, woken);

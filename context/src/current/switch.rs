@@ -162,7 +162,7 @@ impl Slot {
     }
 
     /// The switch itself.
-    #[inline]
+    #[inline(always)]
     fn swap(&self, next: *const Node) -> *const Node {
         let began = self.clock.last_wall();
         // Says nothing before the books are open: its mark is never intact then.
@@ -212,27 +212,34 @@ impl Slot {
         before
     }
 
-    /// Puts `share` in place, if it is not. Whether it was not.
+    /// Puts `share` in place, if it is not.
     #[inline]
-    pub(super) fn put(&self, share: &Share) -> bool {
-        let switches = self.current.get() != share.node;
-        if switches {
-            let before = self.switch_to(share.clone().into_raw());
-            drop(Share::from_raw(before));
+    pub(super) fn put(&self, share: &Share) {
+        if self.current.get() != share.node {
+            self.put_now(share);
         }
-        switches
+    }
+
+    // Once in the program, with the switch in it: one call, and the poll around it keeps its registers.
+    #[inline(never)]
+    fn put_now(&self, share: &Share) {
+        let before = self.switch_to(share.clone().into_raw());
+        drop(Share::from_raw(before));
     }
 
     /// Puts `share` in place for one poll, and measures the time its task waited for the thread.
-    #[inline]
+    #[inline(always)]
     pub(super) fn resume(&self, share: &Share, woken: u64) {
-        let switched = self.put(share);
-        let since = match woken {
-            0 if switched => share.node().map_or(0, |node| node.last_out.get()),
-            woken => woken,
-        };
-        let waited = if since == 0 { 0 } else { self.clock.last_wall().saturating_sub(since) };
-        self.waited.set(waited);
+        let mut since = woken;
+        if self.current.get() != share.node {
+            self.put_now(share);
+            if woken == 0 {
+                since = share.node().map_or(0, |node| node.last_out.get());
+            }
+        }
+        if since != 0 {
+            self.waited.set(self.clock.last_wall().saturating_sub(since));
+        }
     }
 
     /// Counts a poll of `share`, and charges it with what its task has waited for the thread.

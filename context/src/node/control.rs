@@ -16,6 +16,8 @@ pub(crate) struct Control {
     life: AtomicU64,
     /// There are hooks, or were.
     hooked: AtomicBool,
+    /// There is something in `rare`, or was.
+    touched: AtomicBool,
     /// First wins; never taken back.
     cancelled: OnceLock<Cancelled>,
     rare: Mutex<Rare>,
@@ -36,6 +38,7 @@ impl Control {
         Self {
             life: AtomicU64::new(0),
             hooked: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             rare: Mutex::new(rare),
         }
@@ -77,8 +80,14 @@ impl Control {
         if self.life.load(Ordering::SeqCst) & FINISHED != 0 {
             return Err(hook);
         }
+        self.touched.store(true, Ordering::Relaxed);
         rare.hooks.push(hook);
         Ok(())
+    }
+
+    /// Whether it owns anything that is to be dropped. For who has it alone.
+    pub(super) fn is_bare(&self) -> bool {
+        !self.touched.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_hooks(&self) -> bool {
@@ -110,6 +119,7 @@ impl Control {
                 *key = None;
                 return Err(cancelled);
             }
+            self.touched.store(true, Ordering::Relaxed);
             rare.waiters.register(key, waker)
         };
         drop(replaced);

@@ -242,14 +242,21 @@ fn retire(mut dying: NonNull<Node>) {
         }
         super::fold(node, dying);
         let (name, place) = (node.name(), node.birth.place);
-        let mut node = node.birth.ledger.unregister(node.key, |registered| {
+        let gone = node.birth.ledger.unregister(node.key, |registered| {
             // SAFETY: rules 1 and 3: no handle, no share, no registry entry and (unlinked by `fold`) no parent points
-            // here any more; who reads through the registry holds its lock, which we have. So it can be moved out.
-            (unsafe { registered.0.read() }, Spare(registered.0))
+            // here any more; who reads through the registry holds its lock, which we have.
+            let gone = unsafe { Gone::move_out(registered.0) };
+            (gone, Spare(registered.0))
         });
-        let parent = node.birth.parent.take();
-        // User code: destructors of values. After the books are closed, outside all locks.
-        super::contain(name, place, || drop(node));
+        let parent = match gone {
+            Gone::Bare(parent) => parent,
+            Gone::Whole(mut node) => {
+                let parent = node.birth.parent.take();
+                // User code: destructors of values. After the books are closed, outside all locks.
+                super::contain(name, place, || drop(node));
+                parent
+            }
+        };
         let Some(parent) = parent else { return };
         let parent = std::mem::ManuallyDrop::new(parent);
         if parent.node().handles.fetch_sub(1, Ordering::Release) != 1 {
@@ -268,6 +275,34 @@ fn is_kept(node: NonNull<Node>, hooks: fn(&Node, &Context)) -> bool {
     let kept = lent.node().handles.fetch_sub(1, Ordering::Release) != 1;
     std::sync::atomic::fence(Ordering::Acquire);
     kept
+}
+
+/// What is left to drop of a node that was.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on one stack frame; a box would be an allocation per context"
+)]
+enum Gone {
+    /// It owned its handle of the parent and nothing else. Moving that alone spares a copy of half a kilobyte.
+    Bare(Option<Context>),
+    Whole(Node),
+}
+
+impl Gone {
+    /// # Safety
+    ///
+    /// The caller has the node alone, and never uses it as a node again.
+    unsafe fn move_out(memory: NonNull<Node>) -> Self {
+        // SAFETY: the caller's promise.
+        let node = unsafe { memory.as_ref() };
+        if node.control.is_bare() && node.birth.extras.is_none() && node.abroad.get().is_none() {
+            // SAFETY: the parent is moved out once, and the rest needs no drop.
+            Self::Bare(unsafe { std::ptr::from_ref(&node.birth.parent).read() })
+        } else {
+            // SAFETY: moved out once.
+            Self::Whole(unsafe { memory.read() })
+        }
+    }
 }
 
 /// Memory for one node, with none in it. Given back to the allocator when it is dropped.

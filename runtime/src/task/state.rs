@@ -189,7 +189,8 @@ impl Word {
     #[inline]
     pub(crate) const fn suspend(self) -> Word {
         debug_assert!(self.0 & RUNNING != 0 && self.0 & (ABORTED | QUEUED) != ABORTED);
-        Word(self.0 & !RUNNING)
+        // Not by a mask: that the compiler turns into a store of one byte, for which the next load of the word waits.
+        Word(self.0 - RUNNING)
     }
 
     /// The future is dropped.
