@@ -60,7 +60,7 @@ impl Context {
             let around = self.parent().filter(|parent| !parent.is_finished());
             let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
             let _frame = Frame::enter(share, self.place(), FrameKind::Scope);
-            self.node().run_finish_hooks(Some(self));
+            self.node().run_finish_hooks(self);
             self.node().cancel_remains();
         }
     }

@@ -103,27 +103,41 @@ pub fn release(context: &Context) {
 }
 
 /// Tells `hooks` of every context that becomes or ceases to be current on this thread, and of every one that finishes
-/// on any thread, until the returned value is dropped.
+/// on any thread, until the returned value is dropped or the thread ends. It may be called on many threads with the
+/// same `hooks`: they hear of a finish once.
+///
+/// What is current now counts as resumed here, and what is current when it ends as suspended there.
 #[must_use = "the hooks are removed when this is dropped"]
 pub fn observe(hooks: Arc<dyn Hooks>) -> Observing {
     hooks::announce();
     let observer = Observer(hooks);
-    let id = hooks::add_finish(observer.clone());
-    current::add_observer(id, observer);
-    Observing { id, not_send: PhantomData }
+    hooks::add_finish(&observer);
+    current::add_observer(observer.clone());
+    Observing { observer, not_send: PhantomData }
 }
 
 /// Keeps the hooks of [`observe`] in place.
 #[derive(Debug)]
+#[must_use = "the hooks are removed when this is dropped"]
 pub struct Observing {
-    id: u64,
+    observer: Observer,
     not_send: PhantomData<*const ()>,
 }
 
 impl Drop for Observing {
     fn drop(&mut self) {
-        drop((current::remove_observer(self.id), hooks::remove_finish(self.id)));
+        if current::remove_observer(&self.observer) {
+            hooks::remove_finish(&self.observer);
+        }
     }
+}
+
+/// Makes `timer` the one that wakes those on this thread who wait for a deadline, and returns the one before.
+///
+/// For executors that do not call [`enter_loop`]: once on each of their threads, where threads start. Without a timer
+/// deadlines are noticed when somebody asks.
+pub fn set_timer(timer: Option<&'static dyn Timer>) -> Option<&'static dyn Timer> {
+    current::set_timer(timer)
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.

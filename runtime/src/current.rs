@@ -118,6 +118,7 @@ fn pool_settings(config: &Config) -> pool::Settings {
         queue_max: config.blocking_queue_max,
         keep_alive: Some(config.blocking_keep_alive),
         clock: config.clock,
+        hooks: config.hooks.clone(),
     }
 }
 

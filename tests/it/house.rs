@@ -39,9 +39,10 @@ const CONTEXT: Crate = Crate {
     homes: &[
         ("libc", &["clock"]),
         ("log", &["*"]),
-        ("parking_lot", &["class", "clock", "journal", "node"]),
+        ("parking_lot", &["bridges", "class", "clock", "journal", "node"]),
         ("pin-project-lite", &["*"]),
         ("slab", &["cancel", "node"]),
+        ("tracing-core", &["bridges"]),
     ],
 };
 

@@ -6,7 +6,9 @@
 
 mod behaviours;
 mod books;
+mod bridges;
 mod conservation;
+mod elsewhere;
 mod house;
 mod http;
 mod promise;
