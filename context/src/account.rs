@@ -1,5 +1,6 @@
 //! Reading the books: of one context, of a class, of everything that lives, of a thread.
 
+use crate::cancel::Reason;
 use crate::cells::Tally;
 use crate::class::{self, Class};
 use crate::clock::{self, Rung};
@@ -59,9 +60,12 @@ impl Context {
         if self.node().finish(current::ticks()) && self.node().has_finish_work() {
             let around = self.parent().filter(|parent| !parent.is_finished());
             let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
-            let _frame = Frame::enter(share, self.place(), FrameKind::Scope);
+            let frame = Frame::enter(share, self.place(), FrameKind::Scope);
             self.node().run_finish_hooks(self);
             self.node().cancel_remains();
+            drop(frame);
+            // The way out begins here: what is charged from now on, but for this slice, is late.
+            self.node().control.finish_again(current::ticks());
         }
     }
 
@@ -213,6 +217,20 @@ pub struct ClassUsage {
     pub own: Usage,
     /// The sum of the total usage of those that are gone, children included.
     pub total: Usage,
+    /// What was for nothing: of those that are gone, the cancelled ones, by reason.
+    pub cancelled: Vec<CancelledUsage>,
+}
+
+/// What the contexts of one class that were cancelled for one reason have cost.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CancelledUsage {
+    /// Why they were cancelled.
+    pub reason: Reason,
+    /// How many.
+    pub contexts: u64,
+    /// The sum of their own usage.
+    pub own: Usage,
 }
 
 /// Every class ever used, by name.
@@ -227,7 +245,13 @@ pub fn classes() -> Vec<ClassUsage> {
         }
         let usage = |class: &'static Class| {
             let living = living.get(class.name).copied().unwrap_or_default();
-            class_usage(class.name, everything.class(class), living)
+            let cancelled = everything.cancelled(class).into_iter();
+            let cancelled = cancelled.map(|(reason, books)| CancelledUsage {
+                reason,
+                contexts: books.contexts,
+                own: books.own.into(),
+            });
+            class_usage(class.name, everything.class(class), living, cancelled.collect())
         };
         class::all().into_iter().map(usage).collect()
     })
@@ -240,7 +264,12 @@ struct Living {
     finished: u64,
 }
 
-fn class_usage(class: &'static str, gone: ClassBooks, living: Living) -> ClassUsage {
+fn class_usage(
+    class: &'static str,
+    gone: ClassBooks,
+    living: Living,
+    cancelled: Vec<CancelledUsage>,
+) -> ClassUsage {
     let (mut own, mut total) = (gone.own, gone.own);
     own += &living.own;
     total += &gone.below;
@@ -250,6 +279,7 @@ fn class_usage(class: &'static str, gone: ClassBooks, living: Living) -> ClassUs
         open: gone.opened.saturating_sub(gone.gone + living.finished),
         own: own.into(),
         total: total.into(),
+        cancelled,
     }
 }
 

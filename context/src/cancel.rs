@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::task::Waker;
 
 /// Why a context was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Reason {
     /// Its deadline passed.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The target under which reports are logged, at WARN.
 pub const LOG_TARGET: &str = "context::sentinel";
@@ -65,8 +65,19 @@ impl Drop for Listening {
 
 /// Enters one occurrence. For executors; anyone may call it, and it never panics.
 pub fn report(kind: ReportKind, context: &dyn std::fmt::Display, place: Place, detail: &str) {
+    report_cpu(kind, context, place, detail, Duration::ZERO);
+}
+
+/// The same, with CPU that was spent there.
+pub(crate) fn report_cpu(
+    kind: ReportKind,
+    context: &dyn std::fmt::Display,
+    place: Place,
+    detail: &str,
+    cpu: Duration,
+) {
     COUNT.fetch_add(1, Relaxed);
-    let report = enter(kind, context, place, detail);
+    let report = enter(kind, context, place, detail, cpu);
     if report.count.is_power_of_two() {
         log::warn!(target: LOG_TARGET, "{report}");
     }
@@ -79,7 +90,13 @@ pub fn report(kind: ReportKind, context: &dyn std::fmt::Display, place: Place, d
     }
 }
 
-fn enter(kind: ReportKind, context: &dyn std::fmt::Display, place: Place, detail: &str) -> Report {
+fn enter(
+    kind: ReportKind,
+    context: &dyn std::fmt::Display,
+    place: Place,
+    detail: &str,
+    cpu: Duration,
+) -> Report {
     let now = SystemTime::now();
     let fresh = || Report {
         kind,
@@ -87,16 +104,18 @@ fn enter(kind: ReportKind, context: &dyn std::fmt::Display, place: Place, detail
         place,
         detail: detail.to_owned(),
         count: 0,
+        cpu: Duration::ZERO,
         first_seen: now,
         last_seen: now,
     };
     let mut reports = REPORTS.lock();
     if reports.len() >= PLACES_MAX && !reports.contains_key(&(kind, place)) {
-        return Report { count: 1, ..fresh() };
+        return Report { count: 1, cpu, ..fresh() };
     }
     let report = reports.entry((kind, place)).or_insert_with(fresh);
     report.count += 1;
+    report.cpu += cpu;
     report.last_seen = now;
     // The ledger keeps the first of a place; who listens hears of this one.
-    Report { count: report.count, first_seen: report.first_seen, ..fresh() }
+    Report { count: report.count, cpu: report.cpu, first_seen: report.first_seen, ..fresh() }
 }

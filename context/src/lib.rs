@@ -41,7 +41,7 @@ mod usage;
 mod value;
 mod wait;
 
-pub use account::{Accounts, ClassUsage, Hold, Snapshot, accounts, classes, live};
+pub use account::{Accounts, CancelledUsage, ClassUsage, Hold, Snapshot, accounts, classes, live};
 pub use builder::Builder;
 pub use cancel::{Cancelled, Reason};
 pub use class::{CLASS_LIMIT_DEFAULT, set_class_limit};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::panic::Location;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +50,8 @@ pub struct Report {
     pub detail: String,
     /// How often.
     pub count: u64,
+    /// CPU that was charged there, of [`LateWork`](ReportKind::LateWork): late work by place. Zero for other kinds.
+    pub cpu: Duration,
     /// When for the first time.
     pub first_seen: SystemTime,
     /// When for the last time.
@@ -81,6 +83,9 @@ impl fmt::Display for Report {
         write!(f, "{} in {} at {}", self.kind, self.context, self.place)?;
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
+        }
+        if !self.cpu.is_zero() {
+            write!(f, ", {:?} of CPU in all", self.cpu)?;
         }
         if self.count > 1 {
             write!(f, " ({} times)", self.count)?;

@@ -7,6 +7,7 @@
 
 use crate::clockwork::TimeSource;
 use crate::config::Config;
+use crate::handle::Packed;
 use crate::inbox::{Inbox, Message, Remote, Seat};
 use crate::pool::{self, Pool};
 use crate::reactor::{EVENTS_DEFAULT, Reactor};
@@ -16,6 +17,7 @@ use crate::timers::Timers;
 use context::Context;
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) tracking: Option<Tracking>,
     /// The context of `block_on`'s future, while there is one.
     pub(crate) main: Cell<Option<Context>>,
+    /// The slot of that future, and the line of `block_on`.
+    pub(crate) root: Cell<Option<(Packed, &'static Location<'static>)>>,
     /// `shutdown` was asked for.
     pub(crate) stopping: Cell<bool>,
     /// Leaves the process's list of runtimes when the core goes.
@@ -76,6 +80,7 @@ impl Core {
             elsewhere: Arc::default(),
             tracking: config.track_wakers.then(Tracking::default),
             main: Cell::new(None),
+            root: Cell::new(None),
             stopping: Cell::new(false),
             _seat: seat,
             config,

@@ -37,14 +37,16 @@ const STRETCH_CHECK: u32 = 16;
 /// It is polled and dropped in its context, and a panic of it goes on when that is done; those of tasks do not come out.
 pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: Place) -> F::Output {
     let mut future = pin!(Some(future));
-    let root = Root::new(core, share);
+    let root = Root::new(core, share, place);
     let waker = waker(root.handle);
-    let mut cx = Context::from_waker(&waker);
     let mut ended = None;
     while ended.is_none() {
         let mut poll_root = |woken| {
             core.budget.set(BUDGET);
             let Some(future) = future.as_mut().as_pin_mut() else { return true };
+            // Gone at the end of the poll: what is left of it then is what can wake the future.
+            let tracked = core.tracking.as_ref().map(|tracking| waker::tracked(core, tracking, root.handle));
+            let mut cx = Context::from_waker(tracked.as_ref().unwrap_or(&waker));
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
             let began = core.config.slow_poll.map(|_| harness::ticks());
             ended = match harness::poll(share, place, woken, || catch_unwind(poll)) {
@@ -82,8 +84,9 @@ struct Root<'a> {
 }
 
 impl<'a> Root<'a> {
-    fn new(core: &'a Core, share: &Share) -> Self {
+    fn new(core: &'a Core, share: &Share, place: Place) -> Self {
         let handle = core.tasks.reserve(share.id());
+        core.root.set(Some((handle, place)));
         core.tasks.queue().schedule(handle, harness::ticks);
         Self { core, handle }
     }
@@ -91,6 +94,8 @@ impl<'a> Root<'a> {
 
 impl Drop for Root<'_> {
     fn drop(&mut self) {
+        self.core.root.set(None);
+        self.core.tracking.iter().for_each(|tracking| tracking.forget(self.handle));
         self.core.tasks.unreserve(self.handle);
     }
 }
@@ -102,7 +107,7 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bo
     let done = run_ready(core, root);
     core.tasks.leave_group();
     harness::idle();
-    if let Some(tracking) = &core.tracking {
+    if let Some(tracking) = core.tracking.as_ref().filter(|_| !done) {
         report_orphans(core, tracking);
     }
     fire_timers(core);
@@ -189,11 +194,22 @@ fn poll_watched(core: &Core, task: Polling<'_>) {
     drop(waker);
 }
 
+/// The future of `block_on`, if that is what `handle` names and it waits: then nothing will ever end the loop.
+fn idle_root(core: &Core, handle: Packed) -> Option<(context::Context, Place)> {
+    let (root, place) = core.root.get()?;
+    let main = core.main.take();
+    core.main.set(main.clone());
+    let waits = root == handle && core.tasks.waits(handle);
+    waits.then(|| (main.unwrap_or_else(context::Context::sentinel), place))
+}
+
 /// Reports the tasks that nothing can wake any more (P19).
 #[cold]
 fn report_orphans(core: &Core, tracking: &Tracking) {
     for handle in tracking.take_suspects() {
-        let Some((context, place)) = core.tasks.idle(handle) else { continue };
+        let Some((context, place)) = core.tasks.idle(handle).or_else(|| idle_root(core, handle)) else {
+            continue;
+        };
         tracking.forget(handle);
         let detail = "idle, and no waker of it is left";
         context::sentinel::report(ReportKind::Orphaned, &context, place, detail);

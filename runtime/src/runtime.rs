@@ -88,7 +88,8 @@ impl Builder {
     /// Counts the wakers of each task, and reports a task that is idle and that nothing can wake any more
     /// ([`ReportKind::Orphaned`]), once, with its context and the line that spawned it.
     ///
-    /// Costs an atomic operation for each clone and drop of a waker, and an allocation for a task.
+    /// Costs an atomic operation for each clone and drop of a waker, and an allocation for a task: on by default in builds
+    /// with debug assertions, off in others.
     pub fn track_wakers(mut self, track: bool) -> Self {
         self.config.track_wakers = track;
         self

@@ -136,8 +136,11 @@ mod tests {
             first.abort();
             assert!(second.await.unwrap_err().is_cancelled());
             let reports = context::sentinel::reports();
-            let straggler = reports.iter().find(|report| report.context == rude.to_string()).unwrap();
-            assert_eq!((straggler.kind, straggler.place.line()), (ReportKind::Straggler, line));
+            let is_ours = |report: &&context::Report| {
+                report.kind == ReportKind::Straggler && report.place.line() == line
+            };
+            let straggler = reports.iter().find(is_ours).unwrap();
+            assert_eq!(straggler.context, rude.to_string());
         });
         assert_eq!(*dropped.borrow(), ["p20 rude"]);
     }

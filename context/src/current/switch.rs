@@ -109,7 +109,8 @@ impl Slot {
             "finished {:?} ago, work that began at {place} still charges it",
             Duration::from_nanos(age)
         );
-        sentinel::report(ReportKind::LateWork, &node.name(), place, &detail);
+        let cpu = Duration::from_nanos(ns);
+        sentinel::report_cpu(ReportKind::LateWork, &node.name(), place, &detail, cpu);
     }
 
     /// Makes `next`, a share that the slot now owns, current. Returns the share it was.

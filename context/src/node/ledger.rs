@@ -1,11 +1,13 @@
 //! The ledger of one thread: what it charged that is not in a context's own cells, and which contexts it owns.
 
 use super::raw::{Node, Registered, Spare};
+use crate::cancel::Reason;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
 use crate::clock::RemoteClock;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use slab::Slab;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One thread's books. Made when the thread first charges anything, kept for as long as a context it owns lives, then
@@ -41,12 +43,21 @@ struct Live {
     nodes: Slab<Registered>,
     /// By the number of the class.
     classes: Vec<ClassBooks>,
+    /// Of those that are gone, what was cancelled: by the number of the class and the reason.
+    cancelled: BTreeMap<(usize, Reason), CancelledBooks>,
     /// Memory of nodes that are gone, for those to come.
     spare: Vec<Spare>,
 }
 
 /// How much memory a ledger keeps for contexts to come: half a megabyte. More of them at a time are the allocator's.
 const SPARE_MAX: usize = 1_024;
+
+/// What cancelled contexts of one class and one reason have cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CancelledBooks {
+    pub(crate) contexts: u64,
+    pub(crate) own: Tally,
+}
 
 /// What the contexts of one class that this ledger owned have cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +83,7 @@ impl ClassBooks {
 
 impl Live {
     const fn new() -> Self {
-        Self { nodes: Slab::new(), classes: Vec::new(), spare: Vec::new() }
+        Self { nodes: Slab::new(), classes: Vec::new(), cancelled: BTreeMap::new(), spare: Vec::new() }
     }
 
     /// `None` for the sentinel's class, which has no books.
@@ -197,6 +208,11 @@ impl Ledger {
                 books.below += &below;
             }
         }
+        if let Some(cancelled) = node.control.cancelled() {
+            let books = live.cancelled.entry((node.birth.class.index, cancelled.reason)).or_default();
+            books.contexts += 1;
+            books.own += &own;
+        }
         let (remains, spare) = remove(&registered);
         if live.spare.len() < SPARE_MAX {
             live.spare.push(spare);
@@ -226,6 +242,19 @@ impl Everything<'_> {
     /// Every node that is not gone.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.0.iter().flat_map(|live| live.nodes.iter().map(|(_, node)| node.node()))
+    }
+
+    /// What was cancelled in one class, by reason, on all threads.
+    pub(crate) fn cancelled(&self, class: &Class) -> BTreeMap<Reason, CancelledBooks> {
+        let mut sum: BTreeMap<Reason, CancelledBooks> = BTreeMap::new();
+        for ((index, reason), books) in self.0.iter().flat_map(|live| &live.cancelled) {
+            if *index == class.index {
+                let entry = sum.entry(*reason).or_default();
+                entry.contexts += books.contexts;
+                entry.own += &books.own;
+            }
+        }
+        sum
     }
 
     /// The books of one class, on all threads.

@@ -168,12 +168,15 @@ impl Table {
 
     /// Context and place of the task, if it waits for a wake: neither queued nor running nor done.
     pub(crate) fn idle(&self, handle: Packed) -> Option<(context::Context, &'static Location<'static>)> {
-        let slot = self.queue.slots.get(handle.slot())?;
-        let word = slot.word.get();
-        if word.generation() != handle.generation() || !word.has(LIVE) || word.has(QUEUED | RUNNING) {
-            return None;
-        }
-        look(slot)
+        if self.waits(handle) { look(self.queue.slots.get(handle.slot())?) } else { None }
+    }
+
+    /// Whether that very task, or bare slot, waits for a wake.
+    pub(crate) fn waits(&self, handle: Packed) -> bool {
+        let word = self.queue.slots.get(handle.slot()).map(|slot| slot.word.get());
+        word.is_some_and(|word| {
+            word.generation() == handle.generation() && word.has(LIVE) && !word.has(QUEUED | RUNNING)
+        })
     }
 
     /// Aborts every task that waits or is queued; says whose they were, and where they were spawned.

@@ -140,6 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn p19_a_main_future_that_nothing_can_wake_is_reported_with_its_context_and_line() {
+        let (told, hear) = std::sync::mpsc::channel();
+        let stuck = std::thread::spawn(move || {
+            let builder = Runtime::builder().class("p19 main").track_wakers(true);
+            let runtime = builder.on_report(move |report| drop(told.send(report.clone()))).build().unwrap();
+            runtime.block_on(pending::<()>());
+        });
+        let report = loop {
+            let report = hear.recv().unwrap();
+            if report.kind == ReportKind::Orphaned && report.context.starts_with("p19 main#") {
+                break report;
+            }
+        };
+        assert_eq!(report.place.file(), file!());
+        // Nothing can end that loop; the thread goes with the process.
+        drop(stuck);
+    }
+
+    #[test]
     fn p19_tasks_that_are_woken_in_time_are_no_orphans() {
         let found = orphans(async {
             let sleeper = crate::spawn(crate::time::sleep(std::time::Duration::from_millis(1)));

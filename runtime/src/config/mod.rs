@@ -1,5 +1,12 @@
 //! What a runtime is built with: plain values.
 
+#[cfg(debug_assertions)]
+#[path = "debug.rs"]
+mod build;
+#[cfg(not(debug_assertions))]
+#[path = "release.rs"]
+mod build;
+
 use context::harness::{self, Observing};
 use context::{Clock, Hooks};
 use std::fmt;
@@ -66,7 +73,7 @@ impl Default for Config {
             blocking_keep_alive: BLOCKING_KEEP_ALIVE,
             paused: false,
             seed: None,
-            track_wakers: false,
+            track_wakers: build::TRACK_WAKERS,
             blocking_call: Some(BLOCKING_CALL_MIN),
             slow_poll: None,
             hooks: HookList::default(),

@@ -1,0 +1,4 @@
+//! What a build without debug assertions does unless it is told otherwise.
+
+/// Counting wakers costs an atomic operation for each clone and drop of one.
+pub(super) const TRACK_WAKERS: bool = false;
