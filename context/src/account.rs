@@ -60,7 +60,7 @@ impl Context {
             let around = self.parent().filter(|parent| !parent.is_finished());
             let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
             let _frame = Frame::enter(share, self.place(), FrameKind::Scope);
-            self.node().run_finish_hooks(Some(self));
+            self.node().run_finish_hooks(self);
             self.node().cancel_remains();
         }
     }
@@ -68,7 +68,12 @@ impl Context {
     /// Keeps this context open: a [`finish`](Self::finish) takes effect when the last hold is dropped. That is how
     /// shielded work outlives its request without being late. On a finished context it does nothing.
     pub fn hold(&self) -> Hold {
-        Hold(self.node().control.hold().then(|| self.clone()))
+        Hold(self.count_hold().then(|| self.clone()))
+    }
+
+    /// A hold without a handle; whether it is one.
+    pub(crate) fn count_hold(&self) -> bool {
+        self.node().control.hold()
     }
 
     /// A hold that is counted already.

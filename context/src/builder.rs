@@ -138,10 +138,22 @@ fn make(
     extras: Option<Box<Extras>>,
     place: &'static Location<'static>,
 ) -> Context {
-    let Origin { ledger, owner, id, now, class } = current::origin(class, place);
+    let Origin { ledger, owner, id, now, class, made_in } = current::origin(class, place);
     let inherited = parent.as_ref().and_then(Context::deadline);
     let own_budget = extras.as_ref().is_some_and(|extras| extras.cpu_budget.is_some());
     let budgeted = own_budget || parent.as_ref().is_some_and(|parent| parent.node().birth.budgeted);
     let deadline = [deadline, inherited].into_iter().flatten().min();
-    Context::new(Birth { ledger, owner, id, class, parent, opened: now, place, deadline, budgeted, extras })
+    Context::new(Birth {
+        ledger,
+        owner,
+        id,
+        class,
+        parent,
+        opened: now,
+        place,
+        deadline,
+        budgeted,
+        made_in,
+        extras,
+    })
 }

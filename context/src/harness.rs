@@ -91,34 +91,53 @@ pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce
     current::visit(share, place, f)
 }
 
-/// Gives up a [`Hold`](crate::Hold) that was [forgotten](std::mem::forget): for a loop that holds a context open for a
-/// task, and lets go of it when it has left it.
+/// Holds `context` open until [`release`], like a [`Hold`](crate::Hold) but without a handle of it: for a loop that has
+/// one with the task, and lets go when it has left the task's context. Nothing happens if it has finished.
+pub fn hold(context: &Context) {
+    context.count_hold();
+}
+
+/// Gives up one [`hold`].
 pub fn release(context: &Context) {
     drop(context.take_over_hold());
 }
 
 /// Tells `hooks` of every context that becomes or ceases to be current on this thread, and of every one that finishes
-/// on any thread, until the returned value is dropped.
+/// on any thread, until the returned value is dropped or the thread ends. It may be called on many threads with the
+/// same `hooks`: they hear of a finish once.
+///
+/// What is current now counts as resumed here, and what is current when it ends as suspended there.
 #[must_use = "the hooks are removed when this is dropped"]
 pub fn observe(hooks: Arc<dyn Hooks>) -> Observing {
     hooks::announce();
     let observer = Observer(hooks);
-    let id = hooks::add_finish(observer.clone());
-    current::add_observer(id, observer);
-    Observing { id, not_send: PhantomData }
+    hooks::add_finish(&observer);
+    current::add_observer(observer.clone());
+    Observing { observer, not_send: PhantomData }
 }
 
 /// Keeps the hooks of [`observe`] in place.
 #[derive(Debug)]
+#[must_use = "the hooks are removed when this is dropped"]
 pub struct Observing {
-    id: u64,
+    observer: Observer,
     not_send: PhantomData<*const ()>,
 }
 
 impl Drop for Observing {
     fn drop(&mut self) {
-        drop((current::remove_observer(self.id), hooks::remove_finish(self.id)));
+        if current::remove_observer(&self.observer) {
+            hooks::remove_finish(&self.observer);
+        }
     }
+}
+
+/// Makes `timer` the one that wakes those on this thread who wait for a deadline, and returns the one before.
+///
+/// For executors that do not call [`enter_loop`]: once on each of their threads, where threads start. Without a timer
+/// deadlines are noticed when somebody asks.
+pub fn set_timer(timer: Option<&'static dyn Timer>) -> Option<&'static dyn Timer> {
+    current::set_timer(timer)
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.
@@ -154,5 +173,12 @@ pub fn rung() -> Option<Rung> {
 pub fn advance_manual_clock(cpu: u64, wall: u64) {
     if current::rung() == Some(Rung::Manual) {
         current::manual_advance(cpu, wall);
+    }
+}
+
+/// A blocking call of `wall` nanoseconds, on this thread's manual clock. Nothing happens with another clock.
+pub fn block_manual_clock(wall: u64) {
+    if current::rung() == Some(Rung::Manual) {
+        current::manual_block(wall);
     }
 }

@@ -23,6 +23,7 @@
 //! top what users call. A file knows only what is below it; `docs/architecture.md` has the picture.
 
 mod account;
+pub mod bridges;
 mod builder;
 mod cancel;
 mod cells;

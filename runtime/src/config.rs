@@ -1,6 +1,9 @@
 //! What a runtime is built with: plain values.
 
-use context::Clock;
+use context::harness::{self, Observing};
+use context::{Clock, Hooks};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Threads of the blocking pool at most, as in tokio.
@@ -32,6 +35,24 @@ pub(crate) struct Config {
     pub(crate) blocking_call: Option<Duration>,
     /// A poll longer than this is reported; `None`: none is.
     pub(crate) slow_poll: Option<Duration>,
+    pub(crate) hooks: HookList,
+}
+
+/// Who wants to know of the contexts on the runtime's threads.
+#[derive(Clone, Default)]
+pub(crate) struct HookList(pub(crate) Vec<Arc<dyn Hooks>>);
+
+impl HookList {
+    /// Tells them of this thread's contexts while the result lives.
+    pub(crate) fn observe(&self) -> Vec<Observing> {
+        self.0.iter().cloned().map(harness::observe).collect()
+    }
+}
+
+impl fmt::Debug for HookList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hooks", self.0.len())
+    }
 }
 
 impl Default for Config {
@@ -48,6 +69,7 @@ impl Default for Config {
             track_wakers: false,
             blocking_call: Some(BLOCKING_CALL_MIN),
             slow_poll: None,
+            hooks: HookList::default(),
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Core {
     /// `shutdown` was asked for.
     pub(crate) stopping: Cell<bool>,
     /// Leaves the process's list of runtimes when the core goes.
-    pub(crate) seat: Seat,
+    _seat: Seat,
 }
 
 impl Core {
@@ -77,7 +77,7 @@ impl Core {
             tracking: config.track_wakers.then(Tracking::default),
             main: Cell::new(None),
             stopping: Cell::new(false),
-            seat,
+            _seat: seat,
             config,
         })
     }
@@ -118,6 +118,7 @@ fn pool_settings(config: &Config) -> pool::Settings {
         queue_max: config.blocking_queue_max,
         keep_alive: Some(config.blocking_keep_alive),
         clock: config.clock,
+        hooks: config.hooks.clone(),
     }
 }
 

@@ -23,6 +23,7 @@ mod shield;
 mod shutdown;
 pub mod signal;
 mod spawn;
+pub mod sync;
 mod sys;
 mod task;
 pub mod testing;

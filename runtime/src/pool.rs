@@ -8,6 +8,7 @@
 //! room are one decision. A lock-free queue would not take the lock away, only a part of what it protects. It costs
 //! two uncontended lock operations a job, against some microseconds for waking a thread.
 
+use crate::config::HookList;
 use context::harness;
 use context::{Clock, Name, panic_message};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Option<Duration>,
     /// How the threads' CPU time is read.
     pub(crate) clock: Clock,
+    /// Who wants to know of the contexts on the threads.
+    pub(crate) hooks: HookList,
 }
 
 /// One piece of work. Dropped unrun it has to tell whoever waits for it.
@@ -278,6 +281,7 @@ impl<S: 'static> Shared<S> {
     /// The life of a thread. What it does for itself is charged to `(runtime)`.
     fn work(&self, id: u64) {
         let _loop = harness::enter_loop(self.settings.clock, None);
+        let _observing = self.settings.hooks.observe();
         let _membership = Membership { shared: self, id };
         let mut own = (self.make)();
         while let Some(work) = self.next(id) {
@@ -368,7 +372,14 @@ mod tests {
     use std::sync::mpsc;
 
     fn settings(threads_max: usize, queue_max: usize, keep_alive: Option<Duration>) -> Settings {
-        Settings { name: "test".to_owned(), threads_max, queue_max, keep_alive, clock: Clock::Auto }
+        Settings {
+            name: "test".to_owned(),
+            threads_max,
+            queue_max,
+            keep_alive,
+            clock: Clock::Auto,
+            hooks: HookList::default(),
+        }
     }
 
     fn work<S>(f: impl FnOnce(&mut S) + Send + 'static) -> Work<S> {

@@ -20,12 +20,13 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+type Listener = Box<dyn Fn(&Report) + Send + Sync>;
+
 /// Settings for a [`Runtime`]; see [`Runtime::builder`].
 #[must_use = "nothing is built before `build`"]
 pub struct Builder {
     config: Config,
-    hooks: Vec<Arc<dyn Hooks>>,
-    on_report: Vec<Box<dyn Fn(&Report) + Send + Sync>>,
+    on_report: Vec<Listener>,
 }
 
 impl Builder {
@@ -93,10 +94,10 @@ impl Builder {
         self
     }
 
-    /// Tells `hooks` of every context that becomes or ceases to be current on this runtime's thread, and of every one
-    /// that finishes.
+    /// Tells `hooks` of every context that becomes or ceases to be current on this runtime's threads (its own and those of
+    /// its pools), and of every one that finishes while the runtime works.
     pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
-        self.hooks.push(Arc::new(hooks));
+        self.config.hooks.0.push(Arc::new(hooks));
         self
     }
 
@@ -135,7 +136,7 @@ impl Builder {
         let handle = Handle {
             shared: Arc::new(Shared { name: core.config.name.clone(), remote: core.inbox.remote().clone() }),
         };
-        Ok(Runtime { core, handle, hooks: self.hooks, _listening: listening })
+        Ok(Runtime { core, handle, _listening: listening })
     }
 }
 
@@ -162,7 +163,6 @@ impl fmt::Debug for Builder {
 pub struct Runtime {
     core: Core,
     handle: Handle,
-    hooks: Vec<Arc<dyn Hooks>>,
     _listening: Vec<Listening>,
 }
 
@@ -178,7 +178,7 @@ impl Runtime {
 
     /// Settings to build a runtime with.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), hooks: Vec::new(), on_report: Vec::new() }
+        Builder { config: Config::default(), on_report: Vec::new() }
     }
 
     /// Reaches this runtime from any thread.
@@ -246,7 +246,7 @@ impl Runtime {
         if let Some(min) = self.core.config.blocking_call {
             thread.report_blocking_calls(min);
         }
-        let _observing: Vec<_> = self.hooks.iter().cloned().map(harness::observe).collect();
+        let _observing = self.core.config.hooks.observe();
         current::set(&self.core, f)
     }
 
@@ -281,6 +281,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         // A runtime may be dropped inside another's task, or while its thread is being destroyed.
         let _loop = harness::enter_loop(self.core.config.clock, None);
+        let _observing = self.core.config.hooks.observe();
         current::set(&self.core, || {
             self.close_pool();
             self.drop_tasks();

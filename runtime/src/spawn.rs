@@ -119,7 +119,7 @@ where
     F: Future + 'static,
 {
     // Given back by the executor, or below if the task is refused.
-    std::mem::forget(context.hold());
+    harness::hold(context);
     spawn_as(future, Share::of(context), place, Ending::Release)
 }
 

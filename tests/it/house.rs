@@ -39,9 +39,10 @@ const CONTEXT: Crate = Crate {
     homes: &[
         ("libc", &["clock"]),
         ("log", &["*"]),
-        ("parking_lot", &["class", "clock", "journal", "node"]),
+        ("parking_lot", &["bridges", "class", "clock", "journal", "node"]),
         ("pin-project-lite", &["*"]),
         ("slab", &["cancel", "node"]),
+        ("tracing-core", &["bridges"]),
     ],
 };
 
@@ -70,6 +71,7 @@ const RUNTIME: Crate = Crate {
         ("bytes", &["http"]),
         ("crossbeam-channel", &["db", "inbox", "pool"]),
         ("futures-io", &["http/io", "net"]),
+        ("futures-util", &["sync"]),
         ("http", &["http"]),
         ("http-body", &["http"]),
         ("http-body-util", &["http"]),

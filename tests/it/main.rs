@@ -6,12 +6,15 @@
 
 mod behaviours;
 mod books;
+mod bridges;
 mod conservation;
+mod elsewhere;
 mod house;
 mod http;
 mod promise;
 mod promises;
 mod random;
+mod readme;
 mod service;
 mod trace;
 mod traps;

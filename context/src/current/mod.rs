@@ -16,15 +16,16 @@ use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
-use crate::node::hooks::Observer;
+use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Node};
+use crate::node::{Context, Name, Node};
 use crate::report::ReportKind;
 use share::{LOOP, NOBODY};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -74,7 +75,7 @@ const CLASS_CACHE: usize = 32;
 struct Cleanup {
     guards: RefCell<Vec<frames::Guarded>>,
     /// Who wants to know of every context on this thread.
-    observers: RefCell<Vec<(u64, Observer)>>,
+    observers: RefCell<Vec<Observer>>,
     /// Observers are being told: what they switch themselves is not told.
     telling: Cell<bool>,
 }
@@ -92,13 +93,16 @@ impl Cleanup {
 impl Drop for Cleanup {
     fn drop(&mut self) {
         let entries = std::mem::take(&mut *self.guards.borrow_mut());
+        let observers = std::mem::take(&mut *self.observers.borrow_mut());
         SLOT.with(|slot| {
+            slot.tell_last(&observers);
             slot.guards.set(0);
             slot.dead.set(0);
             slot.become_nobody();
             slot.close();
         });
-        drop(entries);
+        observers.iter().for_each(hooks::remove_finish);
+        drop((entries, observers));
     }
 }
 
@@ -201,7 +205,7 @@ fn observers(node: &Node) -> Option<Vec<Observer>> {
             return None;
         }
         let thread = cleanup.observers.borrow();
-        Some(thread.iter().map(|(_, observer)| observer.clone()).chain(node.observers()).collect())
+        Some(thread.iter().cloned().chain(node.observers()).collect())
     });
     all.ok().flatten()
 }
@@ -210,18 +214,25 @@ fn told() {
     let _ = CLEANUP.try_with(|cleanup| cleanup.telling.set(false));
 }
 
-/// Tells `observer` of every context on this thread from here on.
-pub(crate) fn add_observer(id: u64, observer: Observer) {
-    let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push((id, observer)));
+/// Tells `observer` of every context on this thread from here on, beginning with the one that is current.
+pub(crate) fn add_observer(observer: Observer) {
+    SLOT.with(|slot| slot.tell_one(&observer, |hooks, context| hooks.on_resume(context)));
+    let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push(observer));
 }
 
-/// Gives the observer back, to be dropped outside of the borrow.
-pub(crate) fn remove_observer(id: u64) -> Option<Observer> {
+/// False if it was removed before: when the thread ended. The caller holds another handle, so that the last one is not
+/// dropped inside of the borrow.
+pub(crate) fn remove_observer(observer: &Observer) -> bool {
+    let is_it = |other: &Observer| Arc::ptr_eq(&other.0, &observer.0);
     let remove = |cleanup: &Cleanup| {
         let mut observers = cleanup.observers.borrow_mut();
-        observers.iter().position(|(other, _)| *other == id).map(|at| observers.remove(at).1)
+        observers.iter().rposition(is_it).map(|at| observers.remove(at)).is_some()
     };
-    CLEANUP.try_with(remove).ok().flatten()
+    let removed = CLEANUP.try_with(remove).unwrap_or(false);
+    if removed {
+        SLOT.with(|slot| slot.tell_one(observer, |hooks, context| hooks.on_suspend(context)));
+    }
+    removed
 }
 
 /// Whether a thread that reads by `rung` already has what `wanted` asks for.
@@ -242,6 +253,8 @@ pub(crate) struct Origin {
     pub(crate) id: u64,
     pub(crate) now: u64,
     pub(crate) class: &'static Class,
+    /// What was current there.
+    pub(crate) made_in: Option<Name>,
 }
 
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
@@ -249,7 +262,8 @@ pub(crate) fn origin(class: &str, place: Place) -> Origin {
         slot.ready();
         let ledger = slot.ledger.get().unwrap_or(Ledger::limbo());
         let class = slot.class(class, place);
-        Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class }
+        let made_in = slot.current_node().map(Node::name);
+        Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class, made_in }
     })
 }
 
@@ -356,10 +370,6 @@ pub(crate) fn rung() -> Option<Rung> {
     SLOT.with(|slot| slot.clock.rung())
 }
 
-pub(crate) fn use_clock(clock: Clock) {
-    SLOT.with(|slot| slot.use_clock(clock));
-}
-
 /// Reads the kernel's clock where the cheap mark would not tell that the thread was parked.
 pub(crate) fn resync_if_blind() {
     SLOT.with(|slot| {
@@ -367,6 +377,10 @@ pub(crate) fn resync_if_blind() {
             slot.settle_resynced();
         }
     });
+}
+
+pub(crate) fn manual_block(wall: u64) {
+    SLOT.with(|slot| slot.clock.manual_block(wall));
 }
 
 pub(crate) fn manual_advance(cpu: u64, wall: u64) {

@@ -8,7 +8,7 @@ use super::Slot;
 use super::share::{LOOP, NOBODY, Share, address_of};
 use crate::clock::Stamp;
 use crate::journal as sentinel;
-use crate::node::hooks::{self, Hooks};
+use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node, contain};
 use crate::report::ReportKind;
@@ -124,7 +124,8 @@ impl Slot {
     #[cold]
     #[inline(never)]
     fn switch_observed(&self, next: *const Node) -> *const Node {
-        if self.current.get() == next {
+        // Shares of one context may differ by their marks.
+        if address_of(self.current.get()) == address_of(next) {
             return self.swap(next);
         }
         self.tell(|hooks, context| hooks.on_suspend(context));
@@ -142,6 +143,22 @@ impl Slot {
             contain(context.node().name(), context.place(), || what(&*observer.0, &context));
         }
         super::told();
+    }
+
+    /// Tells one observer of what is current: where it begins or ends to observe.
+    pub(super) fn tell_one(&self, observer: &Observer, what: impl Fn(&dyn Hooks, &Context)) {
+        let current = ManuallyDrop::new(Share::from_raw(self.current.get()));
+        if let Some(context) = current.target() {
+            contain(context.node().name(), context.place(), || what(&*observer.0, &context));
+        }
+    }
+
+    /// The thread ends with a context current, by a forgotten guard: that is a suspend too.
+    pub(super) fn tell_last(&self, observers: &[Observer]) {
+        let Some(node) = self.current_node().filter(|_| hooks::anyone()) else { return };
+        for observer in observers.iter().cloned().chain(node.observers()) {
+            self.tell_one(&observer, |hooks, context| hooks.on_suspend(context));
+        }
     }
 
     /// The switch itself.

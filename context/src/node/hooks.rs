@@ -7,7 +7,7 @@ use crate::usage::Usage;
 use parking_lot::RwLock;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An observer of contexts: of all on one thread ([`harness::observe`](crate::harness::observe), a runtime's
 /// `Builder::hooks`), or of one ([`Builder::hooks`](crate::Builder::hooks)).
@@ -26,7 +26,8 @@ pub trait Hooks: Send + Sync {
         let _ = context;
     }
 
-    /// `context` has finished, with this total.
+    /// `context` has finished, with this total. Once for each context, also if nobody finished it and its last handle
+    /// went.
     fn on_finish(&self, context: &Context, usage: &Usage) {
         let _ = (context, usage);
     }
@@ -54,23 +55,28 @@ pub(crate) fn announce() {
     ANYONE.store(true, Ordering::Relaxed);
 }
 
-/// Observers of everything that finishes, on whatever thread: finishing is no matter of one thread.
-static FINISH: RwLock<Vec<(u64, Observer)>> = RwLock::new(Vec::new());
-static IDS: AtomicU64 = AtomicU64::new(0);
+/// Observers of everything that finishes, on whatever thread: finishing is no matter of one thread. Each stands here
+/// once, with the number of threads that it observes.
+static FINISH: RwLock<Vec<(Observer, usize)>> = RwLock::new(Vec::new());
 
-pub(crate) fn add_finish(observer: Observer) -> u64 {
-    let id = IDS.fetch_add(1, Ordering::Relaxed);
-    FINISH.write().push((id, observer));
-    id
+pub(crate) fn add_finish(observer: &Observer) {
+    let mut observers = FINISH.write();
+    match observers.iter_mut().find(|(other, _)| Arc::ptr_eq(&other.0, &observer.0)) {
+        Some((_, threads)) => *threads += 1,
+        None => observers.push((observer.clone(), 1)),
+    }
 }
 
-/// Gives the observer back, to be dropped outside the lock.
-pub(crate) fn remove_finish(id: u64) -> Option<Observer> {
+/// The caller holds another handle: the last one is not dropped under the lock.
+pub(crate) fn remove_finish(observer: &Observer) {
     let mut observers = FINISH.write();
-    let at = observers.iter().position(|(other, _)| *other == id)?;
-    Some(observers.swap_remove(at).1)
+    let Some(at) = observers.iter().position(|(other, _)| Arc::ptr_eq(&other.0, &observer.0)) else { return };
+    observers[at].1 -= 1;
+    if observers[at].1 == 0 {
+        observers.remove(at);
+    }
 }
 
 pub(crate) fn finish_observers() -> Vec<Observer> {
-    FINISH.read().iter().map(|(_, observer)| observer.clone()).collect()
+    FINISH.read().iter().map(|(observer, _)| observer.clone()).collect()
 }

@@ -55,6 +55,7 @@ static SENTINEL: LazyLock<Context> = LazyLock::new(|| {
         place: Location::caller(),
         deadline: None,
         budgeted: false,
+        made_in: None,
         extras: None,
     })
 });
@@ -100,6 +101,12 @@ impl Context {
         self.node().control.finished_at().is_some()
     }
 
+    /// The context that was current where this one was made: who started a background process, say. It may be gone;
+    /// for a part it usually is the parent. `None` if none was current.
+    pub fn made_in(&self) -> Option<Name> {
+        self.node().birth.made_in
+    }
+
     /// The value of `key` here or in the nearest ancestor that has one and lets it be inherited.
     pub fn get<T: Send + Sync + 'static>(&self, key: &Key<T>) -> Option<&T> {
         let id = key.id();
@@ -113,16 +120,21 @@ impl Context {
     }
 
     /// Calls `visit` with each field and each logged value, the nearest first; one name may come more than once.
-    pub fn visit_fields(&self, mut visit: impl FnMut(&'static str, &str)) {
-        let mut own = true;
-        for node in std::iter::once(self.node()).chain(self.ancestors()) {
-            if let Some(extras) = node.extras() {
-                extras.fields.iter().for_each(|(name, value)| visit(name, value));
-                let shown = extras.values.iter().filter(|value| own || value.reaches_children());
-                shown.filter_map(|value| value.shown()).for_each(|(name, value)| visit(name, value));
-            }
-            own = false;
+    pub fn visit_fields<'a>(&'a self, mut visit: impl FnMut(&'static str, &'a str)) {
+        self.visit_own_fields(&mut visit);
+        for extras in self.ancestors().filter_map(Node::extras) {
+            extras.fields.iter().for_each(|(name, value)| visit(name, value));
+            let inherited = extras.values.iter().filter(|value| value.reaches_children());
+            inherited.filter_map(|value| value.shown()).for_each(|(name, value)| visit(name, value));
         }
+    }
+
+    /// Calls `visit` with each field and each logged value that this context itself was made with.
+    pub fn visit_own_fields<'a>(&'a self, mut visit: impl FnMut(&'static str, &'a str)) {
+        let Some(extras) = self.node().extras() else { return };
+        extras.fields.iter().for_each(|(name, value)| visit(name, value));
+        let shown = extras.values.iter().filter_map(|value| value.shown());
+        shown.for_each(|(name, value)| visit(name, value));
     }
 
     /// Why it was cancelled, if it was.
@@ -217,7 +229,7 @@ impl Node {
 
     /// Runs the hooks of `context`, which is this node, with the final total. A panic in one is reported and does not
     /// keep the others from running.
-    pub(crate) fn run_finish_hooks(&self, context: Option<&Context>) {
+    pub(crate) fn run_finish_hooks(&self, context: &Context) {
         let hooks = self.control.take_hooks();
         let observers = if hooks::anyone() { hooks::finish_observers() } else { Vec::new() };
         if hooks.is_empty() && observers.is_empty() && self.observers().next().is_none() {
@@ -227,8 +239,6 @@ impl Node {
         for hook in hooks {
             contain(self.name(), self.birth.place, || hook(&usage));
         }
-        // The last handle went: there is nothing left to show but the usage, which the hooks had.
-        let Some(context) = context else { return };
         for observer in observers.into_iter().chain(self.observers()) {
             contain(self.name(), self.birth.place, || observer.0.on_finish(context, &usage));
         }
@@ -248,18 +258,23 @@ pub struct Name {
     id: u64,
 }
 
+impl Name {
+    /// The number of the context.
+    pub fn id(self) -> Id {
+        Id(self.id)
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.id == 0 { f.write_str(self.class) } else { write!(f, "{}#{}", self.class, self.id) }
     }
 }
 
-/// The last handle went: if nobody finished the context, its scope ends here.
-fn finish_at_last(node: &Node) {
+/// The last handle went: if nobody finished the context, its scope ends here. Whether somebody is to be told.
+fn finish_at_last(node: &Node) -> bool {
     // The time is of no use any more: nobody is left to ask.
-    if node.finish(1) && node.has_finish_work() {
-        node.run_finish_hooks(None);
-    }
+    node.finish(1) && node.has_finish_work()
 }
 
 /// Unlinks from the parent, which is given the total.

@@ -14,6 +14,7 @@
 //! each context would pay two more atomic operations.
 #![allow(unsafe_code)]
 
+use super::Name;
 use super::control::Control;
 use super::ledger::Ledger;
 use super::tree;
@@ -104,6 +105,8 @@ pub(crate) struct Birth {
     pub(crate) deadline: Option<Instant>,
     /// It or an ancestor has a CPU budget.
     pub(crate) budgeted: bool,
+    /// What was current where it was made.
+    pub(crate) made_in: Option<Name>,
     pub(crate) extras: Option<Box<Extras>>,
 }
 
@@ -233,7 +236,10 @@ fn retire(mut dying: NonNull<Node>) {
         std::sync::atomic::fence(Ordering::Acquire);
         // SAFETY: rule 1: handles are zero and only this call frees; the registry still points here (rule 3).
         let node = unsafe { dying.as_ref() };
-        super::finish_at_last(node);
+        if super::finish_at_last(node) && is_kept(dying, Node::run_finish_hooks) {
+            // It is finished, and retires when that handle goes.
+            return;
+        }
         super::fold(node, dying);
         let (name, place) = (node.name(), node.birth.place);
         let gone = node.birth.ledger.unregister(node.key, |registered| {
@@ -258,6 +264,17 @@ fn retire(mut dying: NonNull<Node>) {
         }
         dying = parent.0;
     }
+}
+
+/// Lends `hooks` a handle of a node that has none left. Whether they kept one.
+fn is_kept(node: NonNull<Node>, hooks: fn(&Node, &Context)) -> bool {
+    let lent = std::mem::ManuallyDrop::new(Context(node));
+    // Nobody else has a handle to count (rule 1), and those that hooks make are made from this one.
+    lent.node().handles.store(1, Ordering::Relaxed);
+    hooks(lent.node(), &lent);
+    let kept = lent.node().handles.fetch_sub(1, Ordering::Release) != 1;
+    std::sync::atomic::fence(Ordering::Acquire);
+    kept
 }
 
 /// What is left to drop of a node that was.

@@ -52,6 +52,7 @@ pub use error::Error;
 pub use transaction::Transaction;
 
 use crate::blocking::errand::Errand;
+use crate::config::HookList;
 use crate::current::{self, Core};
 use crate::join::{Job, JoinHandle};
 use crate::pool::{self, Why};
@@ -148,12 +149,23 @@ impl<C: Connection> Builder<C> {
 
     /// Builds it. Nothing is opened yet.
     ///
-    /// The threads read CPU time as the runtime does that runs here, if one does.
+    /// The threads read CPU time as the runtime does that runs here, if one does, and tell its hooks.
     pub fn build(self) -> Pool<C> {
         let Self { name, open, connections, queue, retries, backoff } = self;
-        let clock = current::with(|core| core.map_or(Clock::Auto, |core| core.config.clock));
-        let settings =
-            pool::Settings { name, threads_max: connections, queue_max: queue, keep_alive: None, clock };
+        let (clock, hooks) = current::with(|core| {
+            core.map_or_else(
+                || (Clock::Auto, HookList::default()),
+                |core| (core.config.clock, core.config.hooks.clone()),
+            )
+        });
+        let settings = pool::Settings {
+            name,
+            threads_max: connections,
+            queue_max: queue,
+            keep_alive: None,
+            clock,
+            hooks,
+        };
         let threads = pool::Pool::new(settings, move || Slot::new(open.clone()));
         Pool { inner: Arc::new(Inner { threads, retries, backoff }) }
     }

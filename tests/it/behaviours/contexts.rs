@@ -48,7 +48,7 @@ async fn l02_two_tasks_interleave_and_each_sees_its_own_context() {
 
 #[runtime::test]
 async fn l06_completing_a_promise_inside_foo_and_awaiting_it_goes_on_in_foo() {
-    let foo = Context::root("l06 foo");
+    let outer = Context::root("l06 foo");
     let task = async {
         let promise = Promise::new();
         promise.complete(1);
@@ -66,7 +66,7 @@ async fn l06_completing_a_promise_inside_foo_and_awaiting_it_goes_on_in_foo() {
         assert_eq!(nested.in_context(Context::root("l06 nested")).await, (2, "l06 nested"));
         assert_eq!(current_class(), "l06 foo");
     };
-    foo.run(task).await;
+    outer.run(task).await;
 }
 
 #[runtime::test]
@@ -92,15 +92,15 @@ async fn l07_each_waiter_of_a_promise_goes_on_in_its_own_context_and_the_complet
 
 #[runtime::test]
 async fn l08_a_continuation_left_behind_in_foo_extends_foos_life_beyond_the_block() {
-    let foo = Context::root("l08 foo");
-    let id = foo.id();
-    let left = foo.scope(|| {
+    let outer = Context::root("l08 foo");
+    let id = outer.id();
+    let left = outer.scope(|| {
         runtime::spawn(async {
             yield_now().await;
             Context::current()
         })
     });
-    drop(foo);
+    drop(outer);
     assert!(crate::books::lives(id));
     let seen = left.await.unwrap();
     assert!(seen.id() == id && !seen.is_finished());
@@ -114,7 +114,7 @@ where
     F: Future<Output = &'static str> + 'static,
     G: FnOnce() -> F,
 {
-    let foo = Context::root("fork foo");
+    let outer = Context::root("fork foo");
     let task = async {
         let fork = runtime::spawn(fork());
         assert_eq!(current_class(), "fork foo");
@@ -124,7 +124,7 @@ where
         assert_eq!(fork.await.unwrap(), "fork foo");
         assert_eq!(current_class(), "fork foo");
     };
-    foo.run(task).await;
+    outer.run(task).await;
     assert!(Context::current().is_sentinel());
 }
 
@@ -178,10 +178,10 @@ fn l16_a_future_completed_by_another_thread_is_out_of_foo_while_pending_and_in_f
         })
     });
     Runtime::new().unwrap().block_on(async {
-        let foo = Context::root("l16 foo");
+        let outer = Context::root("l16 foo");
         let (promise, before) = (Promise::new(), Promise::new());
         let (wait, ready) = (promise.clone(), before.clone());
-        let task = runtime::spawn_in(&foo, async move {
+        let task = runtime::spawn_in(&outer, async move {
             assert_eq!(current_class(), "l16 foo");
             ready.complete(());
             wait.await;
@@ -198,10 +198,10 @@ fn l16_a_future_completed_by_another_thread_is_out_of_foo_while_pending_and_in_f
 
 #[runtime::test]
 async fn l17_a_future_chained_on_an_incomplete_one_resumes_in_foo() {
-    let foo = Context::root("l17 foo");
+    let outer = Context::root("l17 foo");
     let (first, second) = (Promise::new(), Promise::new());
     let (wait, chain) = (first.clone(), second.clone());
-    let task = runtime::spawn_in(&foo, async move {
+    let task = runtime::spawn_in(&outer, async move {
         let value: u32 = chain.await;
         (value, current_class())
     });
@@ -246,15 +246,15 @@ async fn a01_all_waiters_get_the_value_first_come_first() {
 
 #[runtime::test]
 async fn a24_joining_restores_the_context_and_keeps_the_order() {
-    let foo = Context::root("a24 foo");
+    let outer = Context::root("a24 foo");
     let task = async {
-        let quick = async { (1, current_class()) }.in_context(foo.child("a24 quick"));
-        let slow = async { (2, suspending().await) }.in_context(foo.child("a24 slow"));
+        let quick = async { (1, current_class()) }.in_context(outer.child("a24 quick"));
+        let slow = async { (2, suspending().await) }.in_context(outer.child("a24 slow"));
         let both = both(slow, quick).await;
         assert_eq!(both, ((2, "a24 slow"), (1, "a24 quick")));
         assert_eq!(current_class(), "a24 foo");
     };
-    foo.clone().run(task).await;
+    outer.clone().run(task).await;
 }
 
 #[runtime::test]

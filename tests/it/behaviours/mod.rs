@@ -1,3 +1,4 @@
 //! What the model system's own tests check, rephrased; each by its id.
 
 mod contexts;
+mod timers;

@@ -5,7 +5,8 @@ use crate::promise::{both, cut};
 use crate::random::Random;
 use crate::trace::{PanicOnDrop, panic_quietly};
 use context::{Accounts, Clock, Context, Entered, FutureExt, Id, Reason, Usage};
-use runtime::{Handle, JoinHandle, Runtime, yield_now};
+use runtime::time::{sleep, timeout};
+use runtime::{Handle, JoinHandle, Runtime, TaskGroup, yield_now};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::pending;
@@ -47,17 +48,24 @@ struct World {
     seen: RefCell<HashMap<Id, (Usage, Usage)>>,
     far: mpsc::Sender<Job>,
     handle: Handle,
+    /// Whether work goes to the blocking pool, whose threads' books nobody sees.
+    jobs: bool,
 }
 
 pub(super) fn run(seed: u64, clock: Clock) -> Outcome {
-    run_in_classes(seed, clock, &CLASSES)
+    run_in_classes(seed, clock, &CLASSES, false)
 }
 
-pub(super) fn run_in_classes(seed: u64, clock: Clock, classes: &'static [&'static str; 5]) -> Outcome {
+pub(super) fn run_in_classes(
+    seed: u64,
+    clock: Clock,
+    classes: &'static [&'static str; 5],
+    jobs: bool,
+) -> Outcome {
     handle_signals();
-    let (far, jobs) = mpsc::channel::<Job>();
+    let (far, inbox) = mpsc::channel::<Job>();
     let far_thread = thread::spawn(move || {
-        jobs.into_iter().for_each(|job| Context::root(classes[4]).scope(job));
+        inbox.into_iter().for_each(|job| Context::root(classes[4]).scope(job));
         assert!(Context::current().is_sentinel());
         assert_balanced()
     });
@@ -77,6 +85,7 @@ pub(super) fn run_in_classes(seed: u64, clock: Clock, classes: &'static [&'stati
         seen: RefCell::default(),
         far,
         handle: runtime.handle().clone(),
+        jobs,
     });
     runtime.block_on(world.clone().main());
     end(runtime, &world);
@@ -201,7 +210,7 @@ impl World {
 
     /// A part of the work, of those that may suspend.
     async fn step(self: Rc<Self>, own: &Context, depth: u32, children: &mut Vec<JoinHandle<()>>) {
-        let deeper = if depth < DEPTH_MAX { 14 } else { 4 };
+        let deeper = if depth < DEPTH_MAX { 18 } else { 4 };
         match self.random.below(deeper) {
             0 => self.work(),
             1 => self.observe(),
@@ -237,9 +246,59 @@ impl World {
                 let part = self.body(context.clone(), depth + 1).cancellable();
                 let _ = part.in_context(context).await;
             }
+            13 | 14 => self.serve(own, depth).await,
             _ => {
                 if let Some(child) = children.pop() {
                     let _ = child.await;
+                }
+            }
+        }
+    }
+
+    /// What the runtime's services do: timers, groups, shields, detached work, jobs on other threads.
+    async fn serve(self: &Rc<Self>, own: &Context, depth: u32) {
+        let wait = Duration::from_micros(self.random.below(50));
+        match self.random.below(6) {
+            0 => sleep(wait).await,
+            1 => {
+                let limited = self.add(Context::builder(self.class()).parent(own).timeout(wait).build());
+                let body = self.body(limited.clone(), depth + 1).cancellable();
+                let _ = body.in_context(limited).await;
+            }
+            2 => {
+                let context = self.context();
+                let body = self.body(context.clone(), depth + 1).in_context(context);
+                let _ = timeout(wait, body).await;
+            }
+            3 => {
+                let mut group: TaskGroup<(), &str> = TaskGroup::with_limit(self.class(), 2);
+                let context = group.context().clone();
+                self.ids.borrow_mut().push(context.id());
+                for _ in 0..3 {
+                    let (body, fails) = (self.body(context.clone(), depth + 1), self.random.one_in(3));
+                    group.spawn(async move {
+                        body.await;
+                        if fails { Err("on purpose") } else { Ok(()) }
+                    });
+                }
+                if self.random.one_in(2) {
+                    let _ = group.join().await;
+                }
+            }
+            4 => {
+                let shield = runtime::shield(self.body(own.clone(), depth + 1));
+                cut(shield, 1 + self.random.below(2)).await;
+            }
+            _ => {
+                if self.jobs {
+                    let rounds = self.random.below(3_000);
+                    let job = runtime::spawn_blocking(move || {
+                        work(rounds);
+                        assert_eq!(residual(&context::accounts().unwrap()), 0);
+                    });
+                    if self.random.one_in(2) {
+                        job.await.unwrap();
+                    }
                 }
             }
         }
@@ -308,7 +367,9 @@ impl World {
         let rounds = self.random.below(3_000);
         let handle = self.handle.clone();
         let job: Job = match self.random.below(8) {
-            0 => Box::new(move || drop(context.scope(|| work(rounds)))),
+            0 => Box::new(move || {
+                let _ = context.scope(|| work(rounds));
+            }),
             1 => Box::new(move || {
                 let guard = context.enter();
                 work(rounds);
@@ -316,9 +377,15 @@ impl World {
                 drop(guard);
             }),
             2 => Box::new(move || std::mem::forget(context.enter())),
-            3 => Box::new(move || drop(context.finish())),
-            4 => Box::new(move || drop(context.cancel(Reason::Shutdown))),
-            5 => Box::new(move || drop(context.child(class).scope(|| work(rounds)))),
+            3 => Box::new(move || {
+                let _ = context.finish();
+            }),
+            4 => Box::new(move || {
+                let _ = context.cancel(Reason::Shutdown);
+            }),
+            5 => Box::new(move || {
+                let _ = context.child(class).scope(|| work(rounds));
+            }),
             6 => Box::new(move || {
                 let sent = context.scope(|| {
                     handle.spawn(async move {

@@ -2,12 +2,14 @@
 
 mod accounts;
 mod birth;
+mod blocking;
 mod cancel;
 mod clock;
 mod current;
 mod database;
 mod finish;
 mod guards;
+mod lives;
 mod parts;
 mod poll_and_drop;
 mod rollup;

@@ -1,5 +1,7 @@
 //! P20, as far as it is there: the end of a runtime.
 
+#![allow(clippy::async_yields_async, reason = "a handle that leaves its runtime is what is looked at")]
+
 use crate::books::on_own_thread;
 use crate::trace::Trace;
 use crate::watch::Watch;

@@ -55,7 +55,8 @@ async fn p18_waking_twice_is_one_poll() {
     trace.take();
     let waker = left.take().unwrap();
     waker.wake_by_ref();
-    waker.clone().wake();
+    let copy = waker.clone();
+    copy.wake();
     waker.wake();
     yield_now().await;
     yield_now().await;

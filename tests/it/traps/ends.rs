@@ -88,14 +88,12 @@ fn trap_14_a_runtime_with_pending_tasks_is_dropped_without_panic_or_endless_loop
     impl Drop for Breeds {
         fn drop(&mut self) {
             self.1.set(self.1.get() + 1);
-            let next = Breeds(self.0 + 1, self.1.clone());
             if self.0 < 3 {
+                let next = Breeds(self.0 + 1, self.1.clone());
                 drop(runtime::spawn_in(&Context::root("trap 14"), async move {
                     let _next = next;
                     pending::<()>().await
                 }));
-            } else {
-                std::mem::forget(next);
             }
         }
     }

@@ -12,8 +12,10 @@ use std::sync::mpsc;
 use std::task::{Poll, Waker};
 use std::thread;
 
+type Left = Rc<RefCell<Option<Waker>>>;
+
 /// Counts its polls and leaves its waker.
-fn counter() -> (Rc<Cell<u32>>, Rc<RefCell<Option<Waker>>>, impl Future<Output = ()>) {
+fn counter() -> (Rc<Cell<u32>>, Left, impl Future<Output = ()>) {
     let (polls, waker) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(None)));
     let (count, left) = (polls.clone(), waker.clone());
     let future = poll_fn(move |cx| {
