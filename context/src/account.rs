@@ -59,9 +59,11 @@ impl Context {
         if self.node().finish(current::ticks()) && self.node().has_finish_work() {
             let around = self.parent().filter(|parent| !parent.is_finished());
             let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
-            let _frame = Frame::enter(share, self.place(), FrameKind::Scope);
+            let frame = Frame::enter(share, self.place(), FrameKind::Scope);
             self.node().run_finish_hooks(self);
             self.node().cancel_remains();
+            drop(frame);
+            current::begin_tail();
         }
     }
 
