@@ -14,7 +14,7 @@ impl Timer for SmolTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Alarm {
-        Box::pin(async move { drop(smol::Timer::at(deadline).await) })
+        Box::pin(async move { _ = smol::Timer::at(deadline).await })
     }
 }
 
@@ -43,7 +43,7 @@ async fn request(n: u64) {
     let work = async {
         let primes = count_primes(n * 20_000);
         // A slow peer: the deadline ends the wait.
-        let peer = async { drop(smol::Timer::after(Duration::from_millis(n * 80)).await) };
+        let peer = async { _ = smol::Timer::after(Duration::from_millis(n * 80)).await };
         let peer = peer.cancellable().await;
         let peer = peer.map_or_else(|cancelled| cancelled.to_string(), |()| "the peer answered".to_owned());
         println!("{}: {primes} primes, {peer}", Context::current());

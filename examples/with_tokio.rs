@@ -23,7 +23,7 @@ fn main() -> std::io::Result<()> {
         .worker_threads(2)
         .enable_time()
         // A worker that waits for a deadline is woken by tokio.
-        .on_thread_start(|| drop(harness::set_timer(Some(&TokioTimer))))
+        .on_thread_start(|| _ = harness::set_timer(Some(&TokioTimer)))
         .build()?;
     runtime.block_on(async {
         let requests: Vec<_> = (1..=3).map(|n| tokio::spawn(request(n))).collect();

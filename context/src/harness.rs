@@ -175,3 +175,10 @@ pub fn advance_manual_clock(cpu: u64, wall: u64) {
         current::manual_advance(cpu, wall);
     }
 }
+
+/// A blocking call of `wall` nanoseconds, on this thread's manual clock. Nothing happens with another clock.
+pub fn block_manual_clock(wall: u64) {
+    if current::rung() == Some(Rung::Manual) {
+        current::manual_block(wall);
+    }
+}

@@ -50,7 +50,7 @@ pub(crate) struct Core {
     /// `shutdown` was asked for.
     pub(crate) stopping: Cell<bool>,
     /// Leaves the process's list of runtimes when the core goes.
-    pub(crate) seat: Seat,
+    _seat: Seat,
 }
 
 impl Core {
@@ -77,7 +77,7 @@ impl Core {
             tracking: config.track_wakers.then(Tracking::default),
             main: Cell::new(None),
             stopping: Cell::new(false),
-            seat,
+            _seat: seat,
             config,
         })
     }

@@ -20,11 +20,13 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+type Listener = Box<dyn Fn(&Report) + Send + Sync>;
+
 /// Settings for a [`Runtime`]; see [`Runtime::builder`].
 #[must_use = "nothing is built before `build`"]
 pub struct Builder {
     config: Config,
-    on_report: Vec<Box<dyn Fn(&Report) + Send + Sync>>,
+    on_report: Vec<Listener>,
 }
 
 impl Builder {

@@ -33,7 +33,7 @@ impl Timer for SmolTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Alarm {
-        Box::pin(async move { drop(smol::Timer::at(deadline).await) })
+        Box::pin(async move { _ = smol::Timer::at(deadline).await })
     }
 }
 

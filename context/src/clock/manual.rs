@@ -43,10 +43,6 @@ impl Manual {
         Stamp { cpu: self.cpu.get(), wall: self.wall.get(), broken: self.left.replace(false) }
     }
 
-    pub(super) fn cpu(&self) -> u64 {
-        self.cpu.get()
-    }
-
     pub(super) fn wall(&self) -> u64 {
         self.wall.get()
     }

@@ -178,11 +178,6 @@ impl ThreadClock {
         self.footing.get().is_some_and(|footing| footing.blind_to_blocking)
     }
 
-    /// The CPU time of this thread by the kernel's account, in nanoseconds, without a new anchor: a system call.
-    pub(crate) fn real_cpu(&self) -> u64 {
-        if self.is_manual() { self.manual.cpu() } else { thread_cpu_ns() }
-    }
-
     /// How often the thread has blocked; 0 where the system does not say. A system call.
     pub(crate) fn voluntary_switches(&self) -> u64 {
         if self.is_manual() { self.manual.voluntary_switches() } else { os::voluntary_switches() }

@@ -287,3 +287,71 @@ fn disown(slot: &Slot, at: usize) {
         sentinel::report(ReportKind::GuardOutOfOrder, &name, place, "dropped inside another poll or closure");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::future::FutureExt;
+    use crate::harness;
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::{Context as Cx, Poll, Waker};
+
+    /// What is taken of a lent context counts, and lives on when the lender is gone.
+    #[test]
+    fn a_share_taken_within_a_frame_outlives_it() {
+        let request = Context::root("GET /x");
+        let id = request.id();
+        let (share, current) = request.scope(|| (Share::current(), Context::current()));
+        drop(request);
+        assert_eq!((share.id(), current.id()), (id.as_u64(), id));
+        drop(current);
+        assert_eq!(share.context().id(), id);
+    }
+
+    #[test]
+    fn a_context_of_another_thread_is_lent_too() {
+        let request = Context::root("GET /x");
+        let here = std::thread::scope(|scope| {
+            scope.spawn(|| request.scope(|| (0..3).map(|_| Context::current()).collect::<Vec<_>>())).join()
+        });
+        assert!(here.unwrap().iter().all(|context| *context == request));
+        let polls = pin!(poll_fn(|_| Poll::<()>::Pending).in_context(request.clone()));
+        assert!(polls.poll(&mut Cx::from_waker(Waker::noop())).is_pending());
+        assert_eq!(request.own_usage().polls, 1);
+    }
+
+    /// A guard remembers what was before it, which was only lent: when the frame ends it must forget that.
+    #[test]
+    fn a_guard_carried_out_of_a_frame_keeps_nothing_lent() {
+        let (outer, inner) = (Context::root("outer"), Context::root("inner"));
+        let guard = outer.scope(|| inner.enter());
+        drop((outer, inner));
+        assert!(Context::current().is_sentinel());
+        drop(guard);
+        assert!(Context::current().is_sentinel());
+    }
+
+    #[test]
+    fn a_loop_carried_out_of_a_frame_keeps_nothing_lent() {
+        let request = Context::root("GET /x");
+        let id = request.id();
+        let carried = request.scope(|| harness::enter_loop(Clock::Auto, None));
+        drop(request);
+        drop(carried);
+        // Wrong, as what was carried out was, but alive.
+        assert_eq!(Context::current().id(), id);
+        drop(Share::from_raw(SLOT.with(|slot| slot.switch_to(Share::nobody().into_raw()))));
+    }
+
+    #[test]
+    fn frames_within_frames_put_back_what_was_lent() {
+        let (a, b) = (Context::root("a"), Context::root("b"));
+        a.scope(|| {
+            b.scope(|| a.scope(|| assert_eq!(Context::current(), a)));
+            let _guard = b.enter();
+            assert_eq!(Context::current(), b);
+        });
+        assert!(Context::current().is_sentinel());
+    }
+}

@@ -373,10 +373,6 @@ pub(crate) fn rung() -> Option<Rung> {
     SLOT.with(|slot| slot.clock.rung())
 }
 
-pub(crate) fn use_clock(clock: Clock) {
-    SLOT.with(|slot| slot.use_clock(clock));
-}
-
 /// Reads the kernel's clock where the cheap mark would not tell that the thread was parked.
 pub(crate) fn resync_if_blind() {
     SLOT.with(|slot| {
@@ -384,6 +380,10 @@ pub(crate) fn resync_if_blind() {
             slot.settle_resynced();
         }
     });
+}
+
+pub(crate) fn manual_block(wall: u64) {
+    SLOT.with(|slot| slot.clock.manual_block(wall));
 }
 
 pub(crate) fn manual_advance(cpu: u64, wall: u64) {

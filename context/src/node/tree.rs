@@ -45,8 +45,10 @@ impl Links {
 /// Makes `child` a child of `parent`. Born cancelled if the parent is.
 pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
     let _tree = TREE.lock();
-    // SAFETY: the child was just made and the child's `birth` holds a handle of the parent.
-    let (up, down) = unsafe { (parent.as_ref(), child.as_ref()) };
+    // SAFETY: the child's `birth` holds a handle of the parent.
+    let up = unsafe { parent.as_ref() };
+    // SAFETY: the child was just made; its maker has the first handle.
+    let down = unsafe { child.as_ref() };
     let first = up.links.first_child.load(Relaxed);
     down.links.next.store(first, Relaxed);
     if let Some(first) = NonNull::new(first) {

@@ -199,11 +199,13 @@ impl Reactor {
         Ok(())
     }
 
+    #[cfg(test)]
     /// How many events of sources came so far.
     pub(crate) fn events_seen(&self) -> u64 {
         self.events_seen.get()
     }
 
+    #[cfg(test)]
     /// How many sources are registered.
     pub(crate) fn len(&self) -> usize {
         self.sources.borrow().len()

@@ -61,6 +61,7 @@ impl Sources {
         Sources { slab: Slab::new(), generation: 0 }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }

@@ -111,6 +111,7 @@ impl Pool {
         self.give(block.cast(), layout, class);
     }
 
+    #[cfg(test)]
     /// How often the allocator was asked for memory.
     pub(crate) fn refills(&self) -> u64 {
         self.refills.get()

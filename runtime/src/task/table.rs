@@ -52,7 +52,7 @@ pub(crate) enum Next<'a> {
     /// compiler passes the task through memory.)
     Task(Polling<'a>),
     /// This slot has no task in it ([`Table::reserve`]): its owner was woken, at these wall ticks.
-    Bare { handle: Packed, woken: u64 },
+    Bare { woken: u64 },
     /// Nothing to do: it finished while it was queued. Counts as one of the turn.
     Stale,
 }
@@ -121,7 +121,7 @@ impl Table {
         self.queue.set_running_group(slot.group.get());
         let Some(task) = slot.task.take() else {
             slot.word.set(word.suspend());
-            return Some(Next::Bare { handle: self.handle(slot), woken: slot.woken.get() });
+            return Some(Next::Bare { woken: slot.woken.get() });
         };
         slot.word.set(word);
         Some(Next::Task(Polling { table: self, slot, task: Some(task) }))
@@ -202,11 +202,13 @@ impl Table {
         used.filter(|slot| slot.word.get().has(LIVE))
     }
 
+    #[cfg(test)]
     /// How many slots are in use: live tasks, results that wait for their handles, and bare slots.
     pub(crate) fn len(&self) -> usize {
         self.occupied.get() as usize
     }
 
+    #[cfg(test)]
     /// How often the allocator was asked for a task's memory. In steady state this does not grow.
     pub(crate) fn refills(&self) -> u64 {
         self.pool.refills()

@@ -37,8 +37,8 @@ fn logged(text: &str, pairs: &[(&str, Value<'_>)]) -> Vec<String> {
     let logger = ContextLogger::new(Keep::default());
     logger.log(&Record::builder().args(format_args!("{text}")).key_values(&pairs).build());
     logger.flush();
-    let kept = std::mem::take(&mut *logger.inner().0.lock().unwrap());
-    kept
+    let mut kept = logger.inner().0.lock().unwrap();
+    std::mem::take(&mut *kept)
 }
 
 #[test]

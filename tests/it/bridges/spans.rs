@@ -220,8 +220,8 @@ fn s09_background_work_names_who_started_it_also_when_that_is_gone() {
     let request = Context::root("s09 request");
     let name = request.name().to_string();
     traced.run(async move {
-        let start = async { runtime::background("s09 reaper", async { Ok::<_, String>(()) }) };
-        let reaper = request.run(start).await;
+        let reaper = request.scope(|| runtime::background("s09 reaper", async { Ok::<_, String>(()) }));
+        request.finish();
         drop(request);
         reaper.await.unwrap().unwrap();
     });
@@ -430,7 +430,9 @@ fn nothing_is_kept_of_contexts_that_are_gone() {
                 0 => part.scope(|| {}),
                 1 => request.run(part.run(yield_now())).await,
                 2 => drop(runtime::spawn_in(&part, request.run(async {}))),
-                _ => request.scope(|| drop(part.finish())),
+                _ => {
+                    request.scope(|| part.finish());
+                }
             }
         }
         runtime::yield_now().await;

@@ -202,7 +202,7 @@ async fn x2_shielded_work_outlives_the_client() {
                 let context = Context::current();
                 kept.lock().unwrap().push((context.class(), context.is_finished()));
             };
-            drop(runtime::shield(work).await);
+            runtime::shield(work).await;
         }),
     );
     let server = Server::start(app).await;
