@@ -64,8 +64,7 @@ impl Context {
             self.node().run_finish_hooks(self);
             self.node().cancel_remains();
             drop(frame);
-            // The way out begins here: what is charged from now on, but for this slice, is late.
-            self.node().control.finish_again(current::ticks());
+            current::begin_tail();
         }
     }
 

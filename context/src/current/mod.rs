@@ -64,6 +64,8 @@ pub(crate) struct Slot {
     blocking_min: Cell<u64>,
     /// The thread's voluntary switches, when they were last read.
     voluntary: Cell<u64>,
+    /// Where a slice began, in wall ticks, that goes on in a context which finished in it and ran its hooks meanwhile.
+    tail: Cell<u64>,
     /// Numbers for contexts and guards that this thread may give out: next and end.
     ids: Cell<(u64, u64)>,
     /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
@@ -122,6 +124,7 @@ impl Slot {
             start: Cell::new(0),
             blocking_min: Cell::new(0),
             voluntary: Cell::new(0),
+            tail: Cell::new(0),
             ids: Cell::new((0, 0)),
             classes: [const { Cell::new(None) }; CLASS_CACHE],
         }
@@ -385,6 +388,11 @@ pub(crate) fn manual_block(wall: u64) {
 
 pub(crate) fn manual_advance(cpu: u64, wall: u64) {
     SLOT.with(|slot| slot.clock.manual_advance(cpu, wall));
+}
+
+/// The slice that began just now is the rest of one in which its context finished.
+pub(crate) fn begin_tail() {
+    SLOT.with(|slot| slot.tail.set(slot.clock.last_wall()));
 }
 
 /// The loop's own account is current from here on.

@@ -100,7 +100,7 @@ impl Slot {
         };
         node.abroad().shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);
-        if ns == 0 || began <= finished {
+        if ns == 0 || began <= finished || began == self.tail.get() {
             return;
         }
         let age = self.clock.ticks_to_ns(self.clock.last_wall().saturating_sub(finished));

@@ -55,11 +55,6 @@ impl Control {
         matches!(before, Ok(0 | WANTED))
     }
 
-    /// Moves the time of the finish: the hooks are through.
-    pub(crate) fn finish_again(&self, now: u64) {
-        self.life.store(FINISHED | now, Ordering::SeqCst);
-    }
-
     pub(crate) fn finished_at(&self) -> Option<u64> {
         let life = self.life.load(Ordering::Acquire);
         (life & FINISHED != 0).then_some(life & !FINISHED)

@@ -192,6 +192,31 @@ fn p09_the_tail_of_the_slice_that_finished_is_no_news() {
 }
 
 #[test]
+fn p09_nor_is_the_tail_when_there_were_hooks_to_run() {
+    on_own_thread(|| {
+        let watch = Watch::here();
+        let runtime = runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let request = Context::root("p09 hooked tail");
+            request.on_finish(|_| {
+                crate::books::work(1_000);
+            });
+            let inside = request.clone();
+            let task = runtime::spawn_in(&request, async move {
+                inside.finish();
+                crate::books::work(1_000);
+            });
+            task.await.unwrap();
+            assert!(request.usage().late_cpu > ns(0), "it is charged as late all the same");
+            assert_eq!(watch.kinds(), []);
+            request.scope(|| crate::books::work(1_000));
+        });
+        assert_eq!(watch.kinds(), [ReportKind::LateWork]);
+        assert_balanced();
+    });
+}
+
+#[test]
 fn p09_destructors_of_a_run_are_charged_and_not_late() {
     struct Costly;
     impl Drop for Costly {
