@@ -52,9 +52,10 @@ const RUNTIME: Crate = Crate {
     floors: &[
         &["lib"],
         &["testing"],
+        // The inspector and child processes have their rooms, and are not built yet.
         &["runtime", "http", "inspector"],
         // Services made of services.
-        &["background", "db", "detach", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
+        &["db", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
         &["blocking", "signal", "spawn", "time"],
         &["join"],
         &["executor", "registered"],
