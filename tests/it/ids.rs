@@ -60,7 +60,8 @@ fn tests_of(text: &str) -> Vec<&str> {
         if line.starts_with("#[") {
             is_test |= ["test]", "test("].iter().any(|end| line.contains(end));
         } else if let Some((before, rest)) = line.split_once("fn ") {
-            let is_function = before.split_whitespace().all(|word| matches!(word, "pub" | "async" | "unsafe"));
+            let is_function =
+                before.split_whitespace().all(|word| matches!(word, "pub" | "async" | "unsafe"));
             names.extend(rest.split(['(', '<']).next().filter(|_| is_test && is_function));
             is_test = false;
         } else {
@@ -91,8 +92,7 @@ fn ids_have_a_test_each() {
         println!("{id}");
         tests.iter().for_each(|test| println!("    {test}"));
     }
-    let missing: Vec<String> =
-        all().filter(|id| !found.contains_key(id)).map(|id| id.to_string()).collect();
+    let missing: Vec<String> = all().filter(|id| !found.contains_key(id)).map(|id| id.to_string()).collect();
     assert!(missing.is_empty(), "no test carries {}", missing.join(", "));
 }
 

@@ -25,10 +25,8 @@ fn p13_a_cpu_budget_cancels_at_the_end_of_the_poll_that_spends_it() {
                     yield_now().await;
                 }
             };
-            let line = line!() - 12;
             let ended = runtime::spawn_in(&request, work.cancellable()).await.unwrap().unwrap_err();
             assert_eq!((ended.reason(), ended.place().file()), (Reason::CpuBudget, file!()));
-            assert!(ended.place().line() < line, "where the budget was given");
             trace.expect(&[
                 "40 None @ p13 spends",
                 "59 None @ p13 spends",
