@@ -5,7 +5,7 @@ mod can_fail;
 mod manifest;
 mod rules;
 mod source;
-mod tree;
+pub(crate) mod tree;
 
 use rules::Finding;
 use source::Source;

@@ -11,6 +11,7 @@ mod conservation;
 mod elsewhere;
 mod house;
 mod http;
+mod ids;
 mod promise;
 mod promises;
 mod random;

@@ -10,7 +10,7 @@ use crate::books::{CORRECTION_MAX, on_own_thread, parts, residual};
 use context::{Accounts, Clock, Usage};
 use program::{CLASSES, Outcome, run};
 
-const PROGRAMS: u64 = 400;
+const PROGRAMS: u64 = 1_000;
 
 fn number(variable: &str, default: u64) -> u64 {
     let text = std::env::var(variable).ok();

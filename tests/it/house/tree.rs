@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// A text file.
-pub(super) struct Text {
+pub(crate) struct Text {
     /// Relative to the root, with `/`.
-    pub(super) path: String,
-    pub(super) text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// Every text file, without what `.gitignore` names.
-pub(super) static TEXTS: LazyLock<Vec<Text>> = LazyLock::new(|| {
+pub(crate) static TEXTS: LazyLock<Vec<Text>> = LazyLock::new(|| {
     let mut texts = Vec::new();
     let ignored = ignored();
     for name in top_level() {

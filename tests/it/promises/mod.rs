@@ -3,6 +3,7 @@
 mod accounts;
 mod birth;
 mod blocking;
+mod budget;
 mod cancel;
 mod clock;
 mod current;

@@ -6,5 +6,6 @@
 mod ends;
 mod handles;
 mod panics;
+mod parked;
 mod threads;
 mod wakes;
