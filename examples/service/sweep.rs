@@ -57,7 +57,11 @@ impl Folder {
     /// The sweep called `name` looks at threads that are called so, too.
     fn open(&self, name: &str) -> App {
         let pool = sqlite::builder(self.0.join("index.sqlite")).name(format!("{name}-db")).build();
-        App { files: Files::below(Path::new(&self.texts())).unwrap(), pool, progress: Arc::new(Progress::default()) }
+        App {
+            files: Files::below(Path::new(&self.texts())).unwrap(),
+            pool,
+            progress: Arc::new(Progress::default()),
+        }
     }
 }
 
