@@ -69,7 +69,6 @@ impl<R: Send + 'static> Errand<R> {
                 (self.unheard)(output, &self.context, self.place);
             }
             self.drop_in_context(unwanted);
-            harness::idle();
         }
         if is_last.unwrap_or_else(|| harness::let_go(&self.context)) {
             self.context.finish();

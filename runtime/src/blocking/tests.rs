@@ -134,6 +134,36 @@ fn p10_the_charge_lands_though_the_handle_was_dropped() {
     assert_eq!(*drops.lock(), [request.to_string()], "and the output is dropped in the context");
 }
 
+/// Burns where it is dropped.
+struct Burning;
+
+impl Drop for Burning {
+    fn drop(&mut self) {
+        burn(MILLI);
+    }
+}
+
+#[test]
+fn p10_the_drop_of_an_output_that_nobody_awaits_is_not_late() {
+    let request = Context::root("p10 unawaited");
+    let rt = Runtime::new().unwrap();
+    let (finished, is_finished) = mpsc::channel::<()>();
+    rt.block_on(async {
+        drop(request.scope(|| {
+            spawn_blocking(move || {
+                is_finished.recv().unwrap();
+                Burning
+            })
+        }));
+        request.finish();
+        assert!(!request.is_finished());
+        finished.send(()).unwrap();
+    });
+    assert!(rt.shutdown_timeout(PATIENCE).is_empty());
+    let usage = request.usage();
+    assert!(request.is_finished() && usage.cpu >= MILLI && usage.late_cpu.is_zero(), "{usage}");
+}
+
 #[test]
 fn p10_a_job_holds_its_context_open() {
     let request = Context::root("p10 held");
