@@ -84,6 +84,11 @@ impl Context {
         Hold((!self.is_finished()).then(|| self.clone()))
     }
 
+    /// Ends a hold that is counted; whether it is now to be finished.
+    pub(crate) fn end_hold(&self) -> bool {
+        !self.is_finished() && self.node().control.release()
+    }
+
     /// Calls `hook` with the total usage when this context finishes. On a finished one it is called at once.
     ///
     /// A panic in it is reported and stops there.

@@ -102,6 +102,12 @@ pub fn release(context: &Context) {
     drop(context.take_over_hold());
 }
 
+/// Gives up one [`hold`] where no foreign code may run, under a lock say. If it returns true, the caller has to
+/// [`finish`](Context::finish) the context: that was asked for meanwhile, and this was the last hold.
+pub fn let_go(context: &Context) -> bool {
+    context.end_hold()
+}
+
 /// Tells `hooks` of every context that becomes or ceases to be current on this thread, and of every one that finishes
 /// on any thread, until the returned value is dropped or the thread ends. It may be called on many threads with the
 /// same `hooks`: they hear of a finish once.

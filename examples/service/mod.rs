@@ -19,6 +19,8 @@ pub mod logger;
 mod options;
 mod routes;
 mod search;
+#[cfg(test)]
+mod sweep;
 
 pub use options::{Options, Stop};
 

@@ -24,7 +24,12 @@ const PARTS_MAX: usize = 16;
 
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
+/// Every request in a context of its own.
 pub(super) fn router(app: App) -> Router {
+    handlers(app).layer(ContextLayer::axum())
+}
+
+pub(super) fn handlers(app: App) -> Router {
     Router::new()
         .route("/", get(front))
         .route("/search", get(find))
@@ -38,7 +43,6 @@ pub(super) fn router(app: App) -> Router {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "everything here is asked for by GET")
         })
         .with_state(app)
-        .layer(ContextLayer::axum())
 }
 
 #[derive(Deserialize)]

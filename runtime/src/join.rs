@@ -253,19 +253,21 @@ impl<T> Job<T> {
 
     /// The result is there: keeps it and wakes who awaits it.
     pub(crate) fn complete(&self, result: Result<T, JoinError>) {
-        self.settle(result).wake();
+        self.settle(result, || ()).wake();
     }
 
-    /// Keeps the result, or reports a panic that nobody will hear of; what it leads to is up to the caller.
-    pub(crate) fn settle(&self, result: Result<T, JoinError>) -> Settled<T> {
+    /// Keeps the result, or reports a panic that nobody will hear of; what it leads to is up to the caller. `before` is
+    /// called, under the lock, before a result is there that somebody may take.
+    pub(crate) fn settle(&self, result: Result<T, JoinError>, before: impl FnOnce()) -> Settled<T> {
         let mut state = self.state.lock();
         state.worker = None;
         let unwanted = state.forgotten;
-        let before =
+        let old =
             std::mem::replace(&mut state.stage, if unwanted { Stage::Taken } else { Stage::Working(None) });
         let unwanted = if unwanted {
             Some(result)
         } else {
+            before();
             state.stage = Stage::Done(result);
             None
         };
@@ -273,7 +275,7 @@ impl<T> Job<T> {
         if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unwanted {
             self.report(&**payload.lock());
         }
-        let joiner = if let Stage::Working(joiner) = before { joiner } else { None };
+        let joiner = if let Stage::Working(joiner) = old { joiner } else { None };
         Settled { unwanted, joiner }
     }
 

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 type Place = &'static Location<'static>;
 
-/// Whose job it is. It holds the context, as a job is work of it.
+/// Whose job it is.
 pub(crate) struct Errand<R> {
+    /// Held open from the sending to the end: who is cut while the job is away still gets its bill, and nothing is late.
     pub(crate) context: Context,
     pub(crate) place: Place,
     /// Kept until the job has ended, if it concerns a runtime.
@@ -37,6 +38,8 @@ impl<R: Send + 'static> Errand<R> {
     {
         let label = Label { context: self.context.name(), place: self.place };
         let job = Job::new(fresh_id(), self.context.name(), self.place);
+        // Let go in `finish`, which every job comes to.
+        harness::hold(&self.context);
         let sent = Sent(Some((f, job.clone(), self)));
         match pool.submit(Work { label, run: Box::new(move |own, at_work| sent.run(own, at_work)) }) {
             Ok(()) => Ok(JoinHandle::job(job)),
@@ -58,12 +61,17 @@ impl<R: Send + 'static> Errand<R> {
     }
 
     fn finish(self, job: &Job<R>, result: Result<R, JoinError>) {
-        let mut settled = job.settle(result);
+        // Who sees the result may finish the context at once: so the hold goes first.
+        let mut is_last = None;
+        let mut settled = job.settle(result, || is_last = Some(harness::let_go(&self.context)));
         if let Some(unwanted) = settled.unwanted.take() {
             if let Ok(output) = &unwanted {
                 (self.unheard)(output, &self.context, self.place);
             }
             self.drop_in_context(unwanted);
+        }
+        if is_last.unwrap_or_else(|| harness::let_go(&self.context)) {
+            self.context.finish();
         }
         let Self { context, away, .. } = self;
         // A finished job pins nothing: gone before anyone is woken to see.

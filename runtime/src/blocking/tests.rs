@@ -134,9 +134,39 @@ fn p10_the_charge_lands_though_the_handle_was_dropped() {
     assert_eq!(*drops.lock(), [request.to_string()], "and the output is dropped in the context");
 }
 
+/// Burns where it is dropped.
+struct Burning;
+
+impl Drop for Burning {
+    fn drop(&mut self) {
+        burn(MILLI);
+    }
+}
+
 #[test]
-fn p10_what_is_burnt_after_the_finish_is_late() {
-    let request = Context::root("p10 late");
+fn p10_the_drop_of_an_output_that_nobody_awaits_is_not_late() {
+    let request = Context::root("p10 unawaited");
+    let rt = Runtime::new().unwrap();
+    let (finished, is_finished) = mpsc::channel::<()>();
+    rt.block_on(async {
+        drop(request.scope(|| {
+            spawn_blocking(move || {
+                is_finished.recv().unwrap();
+                Burning
+            })
+        }));
+        request.finish();
+        assert!(!request.is_finished());
+        finished.send(()).unwrap();
+    });
+    assert!(rt.shutdown_timeout(PATIENCE).is_empty());
+    let usage = request.usage();
+    assert!(request.is_finished() && usage.cpu >= MILLI && usage.late_cpu.is_zero(), "{usage}");
+}
+
+#[test]
+fn p10_a_job_holds_its_context_open() {
+    let request = Context::root("p10 held");
     let rt = Runtime::new().unwrap();
     rt.block_on(async {
         let (finished, is_finished) = mpsc::channel();
@@ -150,12 +180,13 @@ fn p10_what_is_burnt_after_the_finish_is_late() {
         });
         has_begun.recv().unwrap();
         request.finish();
+        assert!(!request.is_finished());
         finished.send(()).unwrap();
         job.await.unwrap();
     });
-    assert!(request.usage().late_cpu >= MILLI, "{}", request.usage());
-    let report = reported(ReportKind::LateWork, &request.to_string()).unwrap();
-    assert!(report.place.file().ends_with("blocking/tests.rs"), "{report}");
+    let usage = request.usage();
+    assert!(request.is_finished() && usage.cpu >= MILLI && usage.late_cpu.is_zero(), "{usage}");
+    assert!(reported(ReportKind::LateWork, &request.to_string()).is_none());
 }
 
 #[test]

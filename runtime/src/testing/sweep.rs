@@ -1,8 +1,9 @@
 //! Cutting a request at every await it has (X3).
 
 use super::{Options, Watch, quiet_runtime};
+use crate::current::{self, Core};
 use crate::spawn::yield_now;
-use crate::time::timeout;
+use crate::time::{sleep, timeout};
 use context::{Context, FutureExt, Reason};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -57,9 +58,10 @@ where
         whole(name, &mut || make(&shared), "before any cut").await;
         let mut cuts = 0;
         loop {
-            let mut ended = false;
+            // A job on another thread may be back before it is awaited: one that ended early is not the end.
+            let mut ended = true;
             for cut in [Cut::Drop, Cut::DropWoken, Cut::Cancel] {
-                ended |= cut_once(name, cut, cuts + 1, make(&shared), &reports).await;
+                ended &= cut_once(name, cut, cuts + 1, make(&shared), &reports).await;
                 let when = format!("after a request was cut at await {} by {cut:?}", cuts + 1);
                 whole(name, &mut || make(&shared), &when).await;
                 judge(name, &reports, &when);
@@ -85,12 +87,24 @@ async fn cut_once<F: Future>(name: &str, cut: Cut, at: u32, request: F, reports:
         assert!(late.is_ok(), "{name}: cancelled at await {at}, it never ended");
     }
     drop(future);
-    for _ in 0..REST {
-        yield_now().await;
-    }
+    rest().await;
     assert!(context.is_finished(), "{name}: cut at await {at} by {cut:?}, its context did not finish");
     judge(name, reports, &format!("cut at await {at} by {cut:?}"));
     ended
+}
+
+/// Waits until what was left behind has come to rest, jobs on other threads included.
+async fn rest() {
+    loop {
+        for _ in 0..REST {
+            yield_now().await;
+        }
+        if !current::with(|core| core.is_some_and(Core::has_work_elsewhere)) {
+            return;
+        }
+        // Paused time moves when they are back.
+        sleep(Duration::from_nanos(1)).await;
+    }
 }
 
 /// Polls it whenever it is woken, until it has been pending `at` times; and then waits for the next wake, if `woken`.
