@@ -80,3 +80,40 @@ pub(crate) fn remove_finish(observer: &Observer) {
 pub(crate) fn finish_observers() -> Vec<Observer> {
     FINISH.read().iter().map(|(observer, _)| observer.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    /// Keeps a handle of what finishes.
+    #[derive(Default)]
+    struct Keep(Mutex<Vec<Context>>);
+
+    impl Hooks for Keep {
+        fn on_finish(&self, context: &Context, _: &Usage) {
+            self.0.lock().push(context.clone());
+        }
+    }
+
+    #[test]
+    fn a_hook_may_keep_the_context_whose_last_handle_went() {
+        let keep = Arc::new(Keep::default());
+        for share in [false, true] {
+            let context = Context::builder("kept").field("of", "a hook").hooks(keep.clone()).build();
+            let (id, part) = (context.id(), context.child("part of kept"));
+            if share {
+                drop(part.enter());
+            }
+            drop(context);
+            assert!(keep.0.lock().is_empty(), "the part holds it");
+            drop(part);
+            let kept = keep.0.lock().pop().expect("it finished");
+            assert!(kept.is_finished() && kept.id() == id);
+            kept.visit_fields(|name, value| assert_eq!((name, value), ("of", "a hook")));
+            kept.scope(|| drop(kept.clone()));
+            std::thread::spawn(move || drop(kept)).join().unwrap();
+            assert!(keep.0.lock().is_empty(), "it finishes once");
+        }
+    }
+}
