@@ -82,7 +82,7 @@ async fn ask(mut router: Router, path: &str) {
 fn sweep_all(name: &'static str, folder: &Folder, make: fn(App) -> Router) {
     for (path, awaits) in PATHS {
         // A job may be back before it is awaited, if this thread has to wait for a processor. Then once more.
-        let mut again = || sweep(name, || make(folder.open(name)), |router| ask(router.clone(), path));
+        let again = || sweep(name, || make(folder.open(name)), |router| ask(router.clone(), path));
         assert!((0..20).any(|_| again() >= awaits), "{name}: {path} was never cut at {awaits} awaits");
     }
 }
