@@ -135,6 +135,12 @@ impl ThreadClock {
         Some((cpu, wall))
     }
 
+    /// Whether the thread may have left the CPU since the last stamp. Two loads; always true on the lower rungs.
+    #[inline]
+    pub(crate) fn may_have_left(&self) -> bool {
+        !self.mark.intact()
+    }
+
     /// `wall` of the last stamp: no clock is read.
     #[inline]
     pub(crate) fn last_wall(&self) -> u64 {

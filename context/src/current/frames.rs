@@ -133,6 +133,9 @@ impl<'a> PollCheck<'a> {
 impl Drop for PollCheck<'_> {
     #[inline]
     fn drop(&mut self) {
+        if self.slot.clock.may_have_left() {
+            self.slot.settle_interrupted();
+        }
         if self.slot.guards.get() != self.slot.base.get() {
             undo_guards(self.slot, FrameKind::Poll);
             let last = Share::from_raw(self.slot.switch_to(self.share.clone().into_raw()));

@@ -6,7 +6,7 @@
 
 use super::Slot;
 use super::share::{LOOP, NOBODY, Share, address_of};
-use crate::clock::Stamp;
+use crate::clock::{Rung, Stamp};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::ledger::Ledger;
@@ -62,6 +62,24 @@ impl Slot {
         self.charge(ledger, cpu, began);
         if self.blocking_min.get() != 0 {
             self.look_for_blocking_call(off);
+        }
+    }
+
+    /// The thread left the CPU in the poll that ends: its slice ends with it, so that a blocking call is laid to this task
+    /// and not to the next one of the same context. Where there is no mark to tell, the slice goes on: each end of one
+    /// would be a system call.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn settle_interrupted(&self) {
+        let has_mark = matches!(self.clock.rung(), Some(Rung::Rseq | Rung::PerfPage));
+        if !has_mark || self.blocking_min.get() == 0 {
+            return;
+        }
+        self.settle_now();
+        self.publish();
+        if self.current_node().is_some_and(|node| node.control.finished_at().is_some()) {
+            // What is left is the way out.
+            self.tail.set(self.clock.last_wall());
         }
     }
 

@@ -1,5 +1,6 @@
 //! P13, as far as it is there: the tree, the first reason, `cancellable`, `cancelled`, `check`.
 
+use crate::books::{ns, on_manual_clock, pass};
 use crate::promise::cut;
 use crate::trace::Trace;
 use context::{Context, FutureExt, Reason};
@@ -102,4 +103,26 @@ fn p13_cancelling_from_another_thread_wakes_the_waiter() {
         wait.await.reason()
     });
     assert_eq!((reason, canceller.join().unwrap()), (Reason::Disconnected, true));
+}
+
+#[test]
+fn p13_the_cost_of_cancelled_work_is_kept_by_class_and_reason() {
+    on_manual_clock(|| {
+        let cut = |reason| {
+            let request = Context::root("p13 for nothing");
+            request.scope(|| pass(1_000));
+            request.cancel(reason);
+            request.finish();
+        };
+        cut(Reason::Disconnected);
+        cut(Reason::Disconnected);
+        cut(Reason::Deadline);
+        Context::root("p13 for nothing").finish();
+        let classes = context::classes();
+        let class = classes.iter().find(|class| class.class == "p13 for nothing").unwrap();
+        let kept: Vec<_> =
+            class.cancelled.iter().map(|cut| (cut.reason, cut.contexts, cut.own.cpu)).collect();
+        assert_eq!(kept, [(Reason::Deadline, 1, ns(1_000)), (Reason::Disconnected, 2, ns(2_000))]);
+        assert_eq!(class.opened, 4);
+    });
 }

@@ -20,7 +20,7 @@ fn p20_shutdown_cancels_waits_for_who_heeds_it_and_lists_the_stragglers() {
             let (heeds, ignores) = (trace.on_drop("heeds"), trace.on_drop("ignores"));
             drop(runtime::spawn_in(&Context::root("p20 ignores"), async move {
                 let _ignores = ignores;
-                pending::<()>().await
+                runtime::time::sleep(Duration::from_secs(3_600)).await
             }));
             let own = trace.clone();
             drop(runtime::spawn_in(&Context::root("p20 heeds"), async move {

@@ -1,8 +1,8 @@
 //! P12: where wall time went.
 
-use crate::books::{manual_runtime, ns, on_manual_clock, pass};
+use crate::books::{manual_runtime, ns, on_manual_clock, on_own_thread, pass};
 use crate::promise::Promise;
-use context::{Context, db, harness};
+use context::{Context, ReportKind, db, harness};
 use runtime::yield_now;
 use std::time::Duration;
 
@@ -142,4 +142,36 @@ fn p12_the_request_line_prints_every_part() {
     for part in ["cpu=0.001", "queued=0.002", "blocked=0.003", "db=(0.004ms/0.005ms", "blocking=(0.006"] {
         assert!(line.contains(part), "{part} in {line}");
     }
+}
+
+#[test]
+fn p12_a_blocking_call_is_laid_to_the_task_that_made_it() {
+    let (told, hear) = std::sync::mpsc::channel();
+    on_own_thread(move || {
+        let own = std::thread::current().id();
+        let builder = runtime::Runtime::builder().blocking_call(Some(Duration::from_millis(5)));
+        let builder = builder.on_report(move |report| {
+            if report.kind == ReportKind::BlockingCall && std::thread::current().id() == own {
+                told.send((report.context.clone(), report.place.line())).unwrap();
+            }
+        });
+        let runtime = builder.build().unwrap();
+        runtime.block_on(async {
+            let request = Context::root("p12 blocks");
+            let receive = || {
+                let (_kept, nothing) = std::sync::mpsc::channel::<()>();
+                // The blocking call.
+                nothing.recv_timeout(Duration::from_millis(20)).unwrap_err();
+            };
+            let guilty = runtime::spawn_in(&request, async move { receive() });
+            let innocent = runtime::spawn_in(&request, async {});
+            guilty.await.unwrap();
+            innocent.await.unwrap();
+            assert!(request.usage().blocked >= Duration::from_millis(19));
+        });
+    });
+    let (context, line) = hear.recv().expect("it was reported");
+    assert!(context.starts_with("p12 blocks#"), "{context}");
+    let source = include_str!("wall.rs").lines().nth(line as usize - 1).unwrap();
+    assert!(source.contains("let guilty = "), "{source}");
 }
