@@ -250,6 +250,10 @@ fn there_is_never_more_cpu_time_than_wall_time() {
             let clock = ThreadClock::new();
             clock.start(want);
             let mut random = Random(7);
+            // On the lowest rung a stamp is two readings, one after the other: what the kernel does to the thread in
+            // between (an interrupt, the end of its turn) is in one and not in the other. It shows in single slices, is
+            // taken back by the next, and does not add up.
+            let skew = if clock.rung() == Some(Rung::ThreadTime) { 50_000 } else { 1_000 };
             in_some_attempt(|| {
                 let first = clock.now();
                 let mut before = first;
@@ -259,11 +263,11 @@ fn there_is_never_more_cpu_time_than_wall_time() {
                     assert!(now.wall >= before.wall);
                     let wall = ticks_to_ns(now.wall - before.wall);
                     let cpu = now.cpu.saturating_sub(before.cpu);
-                    ensure(cpu <= wall + 1_000, || format!("{want:?}: {cpu} ns of CPU in {wall} ns"))?;
+                    ensure(cpu <= wall + skew, || format!("{want:?}: {cpu} ns of CPU in {wall} ns"))?;
                     before = now;
                 }
                 let wall = ticks_to_ns(before.wall - first.wall);
-                ensure(before.cpu - first.cpu <= wall, || format!("{want:?}: more CPU than wall time"))
+                ensure(before.cpu - first.cpu <= wall + skew, || format!("{want:?}: more CPU than wall time"))
             });
             clock.stop();
         });
