@@ -1,6 +1,6 @@
 //! Random programs.
 
-use crate::books::{assert_balanced, lives, residual, work};
+use crate::books::{assert_whole, lives, residual, work};
 use crate::promise::{both, cut};
 use crate::random::Random;
 use crate::trace::{PanicOnDrop, panic_quietly};
@@ -67,7 +67,7 @@ pub(super) fn run_in_classes(
     let far_thread = thread::spawn(move || {
         inbox.into_iter().for_each(|job| Context::root(classes[4]).scope(job));
         assert!(Context::current().is_sentinel());
-        assert_balanced()
+        assert_whole()
     });
     let random = Random::new(seed);
     let mut builder = Runtime::builder().class(classes[0]).clock(clock);
@@ -98,7 +98,7 @@ pub(super) fn run_in_classes(
     let far = far_thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let left = context::live().into_iter().filter(|live| ids.contains(&live.id)).map(|live| live.name);
     let left = left.collect();
-    Outcome { books: [assert_balanced(), far], left }
+    Outcome { books: [assert_whole(), far], left }
 }
 
 fn end(runtime: Runtime, world: &World) {
