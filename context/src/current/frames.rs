@@ -129,14 +129,14 @@ impl Drop for Visit<'_> {
     }
 }
 
-/// Counts a poll that unwinds. (One that returns is counted where it is called; where it cannot unwind, nothing of this is
-/// left in the program.)
-pub(super) struct Unwound<'a> {
+/// Counts a poll that unwinds, or that is none of this thread's. (The usual one is counted where it is called; where it
+/// cannot unwind, nothing of this is left in the program.)
+pub(super) struct Counted<'a> {
     pub(super) slot: &'a Slot,
     pub(super) share: &'a Share,
 }
 
-impl Drop for Unwound<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.slot.count_poll(&Held::of(self.share));
     }

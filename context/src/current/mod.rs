@@ -10,7 +10,7 @@ mod share;
 mod switch;
 
 pub use frames::Entered;
-use frames::{Unwound, Visit};
+use frames::{Counted, Visit};
 pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
 
@@ -22,7 +22,7 @@ use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Name, Node};
 use crate::report::ReportKind;
-use share::{Held, NOBODY};
+use share::NOBODY;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::Location;
@@ -43,7 +43,7 @@ thread_local! {
 }
 
 pub(crate) struct Slot {
-    /// See [`Held`].
+    /// See [`share::Held`].
     current: Cell<*const Node>,
     /// What is current is borrowed from something below on the stack, or owned: it may be kept until that frame ends. Not
     /// so between two polls, when the task whose poll was the last may go at any time.
@@ -55,10 +55,9 @@ pub(crate) struct Slot {
     base: Cell<u32>,
     /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
     dead: Cell<u32>,
-    /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged.
+    /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged. Not
+    /// above 0: it did not.
     waited: Cell<u64>,
-    /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
-    last_cpu: Cell<u64>,
     clock: ThreadClock,
     /// [`Ledger::limbo`] while there are no books.
     ledger: Cell<&'static Ledger>,
@@ -125,7 +124,6 @@ impl Slot {
             base: Cell::new(0),
             dead: Cell::new(0),
             waited: Cell::new(0),
-            last_cpu: Cell::new(0),
             clock: ThreadClock::new(),
             ledger: Cell::new(Ledger::limbo()),
             has_books: Cell::new(false),
@@ -160,8 +158,8 @@ impl Slot {
         let ledger = Ledger::open();
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
-        self.begin_at_now();
         self.ledger.set(ledger);
+        self.begin_at_now();
         self.has_books.set(true);
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
         // Once more: opening the books, and saying so, is nobody's cost.
@@ -171,7 +169,7 @@ impl Slot {
 
     fn begin_at_now(&self) {
         let stamp = self.clock.resync();
-        self.last_cpu.set(stamp.cpu);
+        self.publish(stamp.cpu);
         self.start.set(stamp.cpu);
     }
 
@@ -194,12 +192,12 @@ impl Slot {
             return;
         }
         self.settle_resynced();
-        let charged = self.last_cpu.get().wrapping_sub(self.start.get());
+        let charged = self.last_cpu().wrapping_sub(self.start.get());
         self.clock.stop();
         let rung = self.clock.start(clock);
         let stamp = self.clock.resync();
         self.start.set(stamp.cpu.wrapping_sub(charged));
-        self.last_cpu.set(stamp.cpu);
+        self.publish(stamp.cpu);
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
     }
@@ -325,7 +323,6 @@ pub(crate) fn settle() {
     SLOT.with(|slot| {
         if slot.ready() {
             slot.settle_now();
-            slot.publish();
         }
     });
 }
@@ -362,8 +359,7 @@ pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
         slot.ready();
         let ledger = slot.books()?;
         slot.settle_resynced();
-        slot.publish();
-        Some((ledger, slot.last_cpu.get().wrapping_sub(slot.start.get())))
+        Some((ledger, slot.last_cpu().wrapping_sub(slot.start.get())))
     })
 }
 
@@ -420,14 +416,26 @@ pub(crate) fn idle() {
 #[inline(always)]
 pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
-        slot.resume(share, place, woken);
+        let Some(node) = share.own_node() else { return poll_elsewhere(slot, share, place, woken, f) };
+        slot.resume(share, node, place, woken);
         let visit = Visit { slot, share };
-        let unwound = Unwound { slot, share };
+        let unwinding = Counted { slot, share };
         let output = f();
-        std::mem::forget(unwound);
+        std::mem::forget(unwinding);
         drop(visit);
-        (output, slot.count_poll(&Held::of(share)))
+        slot.count_own_poll(node);
+        (output, node.budgeted)
     })
+}
+
+/// The same in a context that another thread made, or in none.
+#[cold]
+#[inline(never)]
+fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
+    slot.resume_elsewhere(share, place, woken);
+    let _visit = Visit { slot, share };
+    let _counted = Counted { slot, share };
+    (f(), share.node().is_some_and(|node| node.budgeted))
 }
 
 /// The same for what is done on a task's account but is no poll of it.

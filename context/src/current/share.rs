@@ -170,15 +170,14 @@ impl Held {
     /// The node, if it was made on this thread and its cells may be written.
     #[inline]
     pub(super) fn own_node(&self) -> Option<&Node> {
-        let address = own_address_of(self.0)?;
-        // SAFETY: what is held is owned, or borrowed from what outlives it.
-        Some(unsafe { address.as_ref() })
+        if self.0.addr() & FOREIGN != 0 { None } else { self.node() }
     }
 
     /// The node, whoever made it.
+    #[inline]
     pub(super) fn node(&self) -> Option<&Node> {
         let address = address_of(self.0)?;
-        // SAFETY: as above.
+        // SAFETY: what is held is owned, or borrowed from what outlives it.
         Some(unsafe { address.as_ref() })
     }
 
@@ -217,13 +216,10 @@ pub(super) fn address_of(raw: *const Node) -> Option<NonNull<Node>> {
     if address.addr() <= LOOP.addr() { None } else { NonNull::new(address.cast_mut()) }
 }
 
-/// The address, if it is that of a node which was made on this thread.
+/// Whether it is the address of a node of this thread, and borrowed: the usual case.
 #[inline]
-pub(super) fn own_address_of(raw: *const Node) -> Option<NonNull<Node>> {
-    if raw.addr() & FOREIGN != 0 {
-        return None;
-    }
-    NonNull::new(raw.map_addr(|addr| addr & !OWNED).cast_mut())
+pub(super) fn is_plain(raw: *const Node) -> bool {
+    raw.addr() & MARKS == 0
 }
 
 fn is_own(context: &Context) -> bool {

@@ -4,7 +4,7 @@
 //! the clock; none when the next poll is for the same context as the last.
 #![allow(unsafe_code)]
 
-use super::share::{Held, LOOP, Share, address_of, own_address_of};
+use super::share::{Held, LOOP, Share, address_of, is_plain};
 use super::{Place, Slot};
 use crate::clock::{Rung, SLICE_MAX_NS, Stamp};
 use crate::journal as sentinel;
@@ -19,8 +19,9 @@ use std::time::Duration;
 impl Slot {
     /// Charges the slice that ends at `now`, and begins the next. `began`: the wall ticks at which it began.
     pub(super) fn settle(&self, now: Stamp, began: u64) {
-        let ns = now.cpu.wrapping_sub(self.last_cpu.replace(now.cpu)) as i64;
         let Some(ledger) = self.books() else { return };
+        let ns = now.cpu.wrapping_sub(self.last_cpu()) as i64;
+        self.publish(now.cpu);
         if ns < 0 || now.broken {
             self.settle_unusual(ledger, ns, began);
         } else {
@@ -76,7 +77,6 @@ impl Slot {
             return;
         }
         self.settle_now();
-        self.publish();
     }
 
     /// Was it preempted, or did it give up the CPU of its own accord? Only the kernel's count of voluntary switches
@@ -184,16 +184,19 @@ impl Slot {
     /// The switch itself: what was current pays for the slice that ends.
     ///
     /// The usual case stands here and nothing else: the clock need not be asked, the slice was short, and what was
-    /// current is open and this thread's own. Half of the price of a switch is its `rdtsc`.
+    /// current is open, this thread's own, and borrowed. Half of the price of a switch is its `rdtsc`.
     #[inline(always)]
     fn swap(&self, next: *const Node) -> *const Node {
         let before = self.current.get();
         // Says nothing before the books are open: the mark is never intact then.
         let Some((cpu, wall)) = self.clock.glance() else { return self.swap_anew(next) };
-        let ns = cpu.wrapping_sub(self.last_cpu.get());
-        let Some(address) = own_address_of(before) else { return self.swap_unusual(next, cpu, wall) };
-        // SAFETY: the slot holds it (rules 1 and 2 of `node::raw`), and lets go of it below at the earliest.
-        let node = unsafe { address.as_ref() };
+        if !is_plain(before) {
+            return self.swap_unusual(next, cpu, wall);
+        }
+        let ns = cpu.wrapping_sub(self.last_cpu());
+        // SAFETY: the address of a node, as it has no marks. The slot holds it (rules 1 and 2 of `node::raw`), and lets go
+        // of it below at the earliest.
+        let node = unsafe { &*before };
         // A negative slice is a very long one.
         if (node.gate.load(Relaxed) != self.id.get()) | (ns > SLICE_MAX_NS) {
             return self.swap_unusual(next, cpu, wall);
@@ -208,9 +211,14 @@ impl Slot {
     #[inline(always)]
     fn begin(&self, next: *const Node, cpu: u64, wall: u64) {
         self.clock.commit(wall);
-        self.last_cpu.set(cpu);
         self.current.set(next);
         self.ledger.get().running.publish(next.addr() as u64, cpu);
+    }
+
+    /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
+    #[inline(always)]
+    pub(super) fn last_cpu(&self) -> u64 {
+        self.ledger.get().running.since()
     }
 
     /// From the loop, somebody else's context, a finished one, the sentinel; after a long slice; or the clock was a little
@@ -218,7 +226,7 @@ impl Slot {
     #[cold]
     #[inline(never)]
     fn swap_unusual(&self, next: *const Node, cpu: u64, wall: u64) -> *const Node {
-        let ns = cpu.wrapping_sub(self.last_cpu.get());
+        let ns = cpu.wrapping_sub(self.last_cpu());
         let before = self.current.get();
         if ns > SLICE_MAX_NS {
             return self.swap_anew(next);
@@ -241,14 +249,14 @@ impl Slot {
     #[cold]
     #[inline(never)]
     fn swap_anew(&self, next: *const Node) -> *const Node {
-        if self.ready() {
-            self.settle_now();
-        }
+        let now = self.ready().then(|| self.settle_now());
         if let Some(node) = self.current_node() {
             node.last_out.set(self.clock.last_wall());
         }
         let before = self.current.replace(next);
-        self.publish();
+        if let Some(now) = now {
+            self.publish(now.cpu);
+        }
         before
     }
 
@@ -260,62 +268,90 @@ impl Slot {
         } else if self.clock.may_have_left() {
             self.settle_interrupted();
         }
-        self.place.set(Some(place));
-        self.lends.set(true);
+        self.begin_visit(place);
     }
 
-    // Once in the program, with the switch in it: one call, and the poll around it keeps its registers.
-    #[inline(never)]
     fn put_now(&self, share: &Share) {
         drop(self.switch(Held::of(share)));
     }
 
-    /// Puts `share` in place for one poll, and measures the time its task waited for the thread.
+    /// Puts `share`, which is `node`'s, in place for one poll, and measures the time its task waited for the thread.
     #[inline(always)]
-    pub(super) fn resume(&self, share: &Share, place: Place, woken: u64) {
-        let mut since = woken;
+    pub(super) fn resume(&self, share: &Share, node: &Node, place: Place, woken: u64) {
         if self.current.get() != share.node {
-            self.put_now(share);
-            if woken == 0 {
-                since = share.node().map_or(0, |node| node.last_out.get());
+            self.resume_other(share, node, woken);
+        } else {
+            if self.clock.may_have_left() {
+                self.settle_interrupted();
             }
-        } else if self.clock.may_have_left() {
-            self.settle_interrupted();
+            if woken != 0 {
+                self.wait_since(woken);
+            }
         }
-        if since != 0 {
-            self.waited.set(self.clock.last_wall().saturating_sub(since));
+        self.begin_visit(place);
+    }
+
+    // Once in the program, with the switch in it: one call, and the poll around it keeps its registers.
+    #[inline(never)]
+    fn resume_other(&self, share: &Share, node: &Node, woken: u64) {
+        drop(self.switch(Held::of(share)));
+        self.wait_since(if woken == 0 { node.last_out.get() } else { woken });
+    }
+
+    /// The poll that begins was waited for since then. (It may be later than the last stamp: see `count_own_poll`.)
+    #[inline(always)]
+    fn wait_since(&self, since: u64) {
+        self.waited.set(self.clock.last_wall().wrapping_sub(since));
+    }
+
+    /// The same for somebody else's context, the loop or nobody.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn resume_elsewhere(&self, share: &Share, place: Place, woken: u64) {
+        self.put(share, place);
+        if woken != 0 {
+            self.wait_since(woken);
         }
+    }
+
+    #[inline(always)]
+    fn begin_visit(&self, place: Place) {
         self.place.set(Some(place));
         self.lends.set(true);
     }
 
-    /// Counts a poll of what is held, and charges it with what its task has waited for the thread. Whether a CPU budget is
-    /// to be looked at.
+    /// Counts a poll of what is held, and charges it with what its task has waited for the thread.
     ///
     /// The first context polled in a poll takes the whole of it: a request inside a connection's task, say, for the
     /// request is what waited.
+    #[inline]
+    pub(super) fn count_poll(&self, held: &Held) {
+        match held.own_node() {
+            Some(node) => self.count_own_poll(node),
+            None => self.count_poll_elsewhere(held),
+        }
+    }
+
     #[inline(always)]
-    pub(super) fn count_poll(&self, held: &Held) -> bool {
-        let Some(node) = held.own_node() else { return self.count_poll_elsewhere(held) };
+    pub(super) fn count_own_poll(&self, node: &Node) {
         node.local.polls.add(1);
         let waited = self.waited.get();
-        if waited != 0 {
+        // Negative: woken, by another thread's clock, a little after the last stamp of this one.
+        if waited as i64 > 0 {
             self.waited.set(0);
             node.local.queued.add(self.clock.ticks_to_ns(waited));
         }
-        node.budgeted
     }
 
     /// Of another thread's context, the loop or nobody.
     #[cold]
     #[inline(never)]
-    fn count_poll_elsewhere(&self, held: &Held) -> bool {
-        let waited = self.clock.ticks_to_ns(self.waited.take());
+    pub(super) fn count_poll_elsewhere(&self, held: &Held) {
+        let waited = self.clock.ticks_to_ns(self.waited.take().cast_signed().max(0).cast_unsigned());
         match (held.node(), self.books()) {
             (Some(node), _) => {
                 node.abroad().shared.polls.add_shared(1);
                 node.abroad().shared.queued.add_shared(waited);
-                return node.budgeted;
             }
             (None, Some(ledger)) if !held.is_loop() => {
                 ledger.sentinel.polls.add(1);
@@ -323,13 +359,11 @@ impl Slot {
             }
             (None, _) => {}
         }
-        false
     }
 
-    pub(super) fn publish(&self) {
-        if let Some(ledger) = self.books() {
-            ledger.running.publish(self.current.get().addr() as u64, self.last_cpu.get());
-        }
+    /// What is current has been running since `cpu`.
+    pub(super) fn publish(&self, cpu: u64) {
+        self.ledger.get().running.publish(self.current.get().addr() as u64, cpu);
     }
 
     #[inline]

@@ -326,6 +326,12 @@ impl Running {
         self.since.store(since, Ordering::Release);
     }
 
+    /// Where the running slice began. Owner only.
+    #[inline(always)]
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
     /// Which slice runs: another number for each.
     pub(crate) fn sequence(&self) -> u64 {
         self.since.load(Ordering::Acquire)
