@@ -182,37 +182,40 @@ impl Slot {
     }
 
     /// The switch itself: what was current pays for the slice that ends.
-    ///
-    /// The usual case stands here and nothing else: the clock need not be asked, the slice was short, and what was
-    /// current is open, this thread's own, and borrowed. Half of the price of a switch is its `rdtsc`.
     #[inline(always)]
     fn swap(&self, next: *const Node) -> *const Node {
         let before = self.current.get();
-        // Says nothing before the books are open: the mark is never intact then.
-        let Some((cpu, wall)) = self.clock.glance() else { return self.swap_anew(next) };
-        if !is_plain(before) {
-            return self.swap_unusual(next, cpu, wall);
+        if self.swap_plainly(next).is_none() {
+            self.swap_unusual(next);
         }
-        let ns = cpu.wrapping_sub(self.last_cpu());
+        before
+    }
+
+    /// The usual case and nothing else: the clock need not be asked, the slice was short, and what was current is open,
+    /// this thread's own, and borrowed. Half of its price is the `rdtsc`. Says when; `None` if nothing was done.
+    #[inline(always)]
+    fn swap_plainly(&self, next: *const Node) -> Option<u64> {
+        let before = self.current.get();
+        if !is_plain(before) {
+            return None;
+        }
+        // Says nothing before the books are open: the mark is never intact then.
+        let (cpu, wall) = self.clock.glance()?;
+        let running = &self.ledger.get().running;
+        let ns = cpu.wrapping_sub(running.since());
         // SAFETY: the address of a node, as it has no marks. The slot holds it (rules 1 and 2 of `node::raw`), and lets go
         // of it below at the earliest.
         let node = unsafe { &*before };
         // A negative slice is a very long one.
         if (node.gate.load(Relaxed) != self.id.get()) | (ns > SLICE_MAX_NS) {
-            return self.swap_unusual(next, cpu, wall);
+            return None;
         }
         node.local.cpu.add(ns);
         node.last_out.set(wall);
-        self.begin(next, cpu, wall);
-        before
-    }
-
-    /// The next slice begins.
-    #[inline(always)]
-    fn begin(&self, next: *const Node, cpu: u64, wall: u64) {
         self.clock.commit(wall);
         self.current.set(next);
-        self.ledger.get().running.publish(next.addr() as u64, cpu);
+        running.publish(next.addr() as u64, cpu);
+        Some(wall)
     }
 
     /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
@@ -221,43 +224,19 @@ impl Slot {
         self.ledger.get().running.since()
     }
 
-    /// From the loop, somebody else's context, a finished one, the sentinel; after a long slice; or the clock was a little
-    /// ahead of the kernel's.
+    /// The switch with all its doubts: from the loop, somebody else's context, a finished one, the sentinel; after a long
+    /// slice; when the thread was off the CPU, or the clock a little ahead of the kernel's.
     #[cold]
     #[inline(never)]
-    fn swap_unusual(&self, next: *const Node, cpu: u64, wall: u64) -> *const Node {
-        let ns = cpu.wrapping_sub(self.last_cpu());
-        let before = self.current.get();
-        if ns > SLICE_MAX_NS {
-            return self.swap_anew(next);
-        }
-        let began = self.clock.last_wall();
-        self.clock.commit(wall);
-        match self.books() {
-            Some(ledger) if before == LOOP => ledger.runtime.add(ns),
-            Some(ledger) => self.charge(ledger, ns, began),
-            None => {}
-        }
-        if let Some(node) = self.current_node() {
-            node.last_out.set(wall);
-        }
-        self.begin(next, cpu, wall);
-        before
-    }
-
-    /// The switch with all its doubts.
-    #[cold]
-    #[inline(never)]
-    fn swap_anew(&self, next: *const Node) -> *const Node {
+    fn swap_unusual(&self, next: *const Node) {
         let now = self.ready().then(|| self.settle_now());
         if let Some(node) = self.current_node() {
             node.last_out.set(self.clock.last_wall());
         }
-        let before = self.current.replace(next);
+        self.current.set(next);
         if let Some(now) = now {
             self.publish(now.cpu);
         }
-        before
     }
 
     /// Puts `share` in place, if it is not, for something that is no poll.
@@ -294,7 +273,21 @@ impl Slot {
     // Once in the program, with the switch in it: one call, and the poll around it keeps its registers.
     #[inline(never)]
     fn resume_other(&self, share: &Share, node: &Node, woken: u64) {
-        drop(self.switch(Held::of(share)));
+        let wall = if hooks::anyone() { None } else { self.swap_plainly(share.node) };
+        let Some(wall) = wall else { return self.resume_with_care(share, node, woken) };
+        self.waited.set(wall.wrapping_sub(if woken == 0 { node.last_out.get() } else { woken }));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn resume_with_care(&self, share: &Share, node: &Node, woken: u64) {
+        if hooks::anyone() {
+            drop(self.switch(Held::of(share)));
+        } else {
+            let before = Held::from_raw(self.current.get());
+            self.swap_unusual(share.node);
+            drop(before);
+        }
         self.wait_since(if woken == 0 { node.last_out.get() } else { woken });
     }
 
