@@ -228,6 +228,7 @@ fn poll_with(mut task: Polling<'_>, waker: &Waker, look: impl FnOnce(&Share, Pla
         return task.suspend();
     }
     match polled.into_panic() {
+        None if task.ends_plainly() => finish_plainly(task),
         None => finish_task(task),
         Some(panic) => fail_task(task, panic),
     }
@@ -267,6 +268,17 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
         discard_panic(panic);
     }
     finish_task(task);
+}
+
+/// The usual end of a task, see [`Polling::ends_plainly`].
+#[inline]
+fn finish_plainly(task: Polling<'_>) {
+    if let Finished::Awaited { joiner, share } = task.finish() {
+        if let Some(Joiner::Task(joiner)) = joiner {
+            waker::wake(joiner);
+        }
+        drop(share);
+    }
 }
 
 fn finish_task(mut task: Polling<'_>) {

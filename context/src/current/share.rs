@@ -85,6 +85,12 @@ impl Share {
         }
     }
 
+    /// Whether it is nobody's.
+    #[inline]
+    pub fn is_nobody(&self) -> bool {
+        self.node == NOBODY
+    }
+
     /// The context's number, 0 for the sentinel.
     #[inline]
     pub fn id(&self) -> u64 {
@@ -157,7 +163,12 @@ impl Held {
     }
 
     /// A share of the same; nobody's for the loop.
+    #[inline]
     pub(super) fn share(&self) -> Share {
+        if let Some(node) = self.own_node().filter(|node| node.shares.load(Relaxed) != 0) {
+            node.shares.store(node.shares.load(Relaxed) + 1, Relaxed);
+            return Share::from_raw(node);
+        }
         target(self.0).map_or_else(Share::nobody, |target| Share::of(&target))
     }
 
@@ -245,7 +256,9 @@ impl Drop for Share {
                 return;
             }
         }
-        give_up(self.node);
+        if self.node != NOBODY {
+            give_up(self.node);
+        }
     }
 }
 

@@ -536,6 +536,13 @@ impl<'a> Polling<'a> {
         self.task.as_ref().map_or(Ending::Stay, Task::ending)
     }
 
+    /// Whether its result waits for a handle, of a task here if anyone's, and its context stays as it is: then nothing
+    /// comes after [`Polling::finish`] but the wake of that task.
+    #[inline]
+    pub(crate) fn ends_plainly(&self) -> bool {
+        self.is_awaited() && self.slot.joiner.get() != FOREIGN_JOINER && self.ending() == Ending::Stay
+    }
+
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
     pub(crate) fn is_awaited(&self) -> bool {
         self.slot.word.get().has(HANDLE)
@@ -581,6 +588,11 @@ impl<'a> Polling<'a> {
             }
         }
         let Some(task) = self.task.take() else { return };
+        if task.is_bare() {
+            // Nothing that could unwind.
+            self.table.pool.keep(task);
+            return self.table.settle(self.slot);
+        }
         let _settled = Settled(self.table, self.slot);
         self.table.pool.reclaim(task);
     }
