@@ -8,6 +8,7 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
+use crate::task::slots::NO_JOINER;
 use crate::task::table::{Finished, Joiner, Next, Polling};
 use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
@@ -142,16 +143,15 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
     for _ in 0..STRETCHES_MAX {
         for _ in 0..STRETCH_POLLS {
-            match core.tasks.next() {
+            match core.tasks.next(|task| poll_task(core, task)) {
                 None => return false,
-                Some(Next::Task(task)) => poll_task(core, task),
+                Some(Next::Polled | Next::Stale) => {}
                 Some(Next::Aborted(task)) => drop_task(task, JoinFailure::Cancelled),
-                Some(Next::Bare { woken, .. }) => {
+                Some(Next::Bare { woken }) => {
                     if root(woken) {
                         return true;
                     }
                 }
-                Some(Next::Stale) => {}
             }
         }
         take_messages(core);
@@ -162,7 +162,7 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     false
 }
 
-#[inline]
+#[inline(always)]
 fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
     if core.watches_polls {
@@ -273,12 +273,11 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
 /// The usual end of a task, see [`Polling::ends_plainly`].
 #[inline]
 fn finish_plainly(task: Polling<'_>) {
-    if let Finished::Awaited { joiner, share } = task.finish() {
-        if let Some(Joiner::Task(joiner)) = joiner {
-            waker::wake(joiner);
-        }
-        drop(share);
+    let (joiner, share) = task.finish_plainly();
+    if joiner != NO_JOINER {
+        waker::wake(joiner);
     }
+    drop(share);
 }
 
 fn finish_task(mut task: Polling<'_>) {

@@ -61,7 +61,7 @@ impl Packed {
         (self.0 >> SLOT_BITS) as u16
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(crate) const fn generation(self) -> u32 {
         (self.0 >> (RUNTIME_BITS + SLOT_BITS)) as u32
     }
@@ -106,7 +106,13 @@ mod tests {
                 handle.generation() != flipped.generation(),
                 handle.runtime() != flipped.runtime(),
             ];
-            let owner = if bit < 24 { 0 } else if bit < 40 { 2 } else { 1 };
+            let owner = if bit < 24 {
+                0
+            } else if bit < 40 {
+                2
+            } else {
+                1
+            };
             assert_eq!(changed, [owner == 0, owner == 1, owner == 2], "bit {bit}");
         }
     }

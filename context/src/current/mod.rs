@@ -431,7 +431,13 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
 /// The same in a context that another thread made, or in none.
 #[cold]
 #[inline(never)]
-fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
+fn poll_elsewhere<R>(
+    slot: &Slot,
+    share: &Share,
+    place: Place,
+    woken: u64,
+    f: impl FnOnce() -> R,
+) -> (R, bool) {
     slot.resume_elsewhere(share, place, woken);
     let _visit = Visit { slot, share };
     let _counted = Counted { slot, share };

@@ -280,9 +280,11 @@ fn clone_elsewhere(raw: *const Node) -> Share {
 #[inline(never)]
 fn give_up(raw: *const Node) {
     let Some(target) = target(raw) else { return };
-    let adopted = SLOT.with(|slot| slot.current.get() == raw && {
-        slot.current.set(raw.map_addr(|addr| addr | OWNED));
-        true
+    let adopted = SLOT.with(|slot| {
+        slot.current.get() == raw && {
+            slot.current.set(raw.map_addr(|addr| addr | OWNED));
+            true
+        }
     });
     if !adopted {
         drop(ManuallyDrop::into_inner(target));
