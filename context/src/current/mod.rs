@@ -5,6 +5,7 @@
 //! before them, and put it back.
 
 mod frames;
+mod handle;
 mod share;
 mod switch;
 
@@ -18,7 +19,7 @@ use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Name, Node};
+use crate::node::{Context, Here, Node};
 use crate::report::ReportKind;
 use share::{LOOP, NOBODY};
 use std::cell::{Cell, RefCell};
@@ -257,7 +258,8 @@ pub(crate) struct Origin {
     pub(crate) now: u64,
     pub(crate) class: &'static Class,
     /// What was current there.
-    pub(crate) made_in: Option<Name>,
+    pub(crate) made_in: Option<(&'static Class, u64)>,
+    pub(crate) here: Here,
 }
 
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
@@ -265,8 +267,9 @@ pub(crate) fn origin(class: &str, place: Place) -> Origin {
         slot.ready();
         let ledger = slot.ledger.get().unwrap_or(Ledger::limbo());
         let class = slot.class(class, place);
-        let made_in = slot.current_node().map(Node::name);
-        Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class, made_in }
+        let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
+        let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
+        Origin { ledger, owner, id, now, class, made_in, here: handle::here(slot) }
     })
 }
 
@@ -307,6 +310,12 @@ pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
     SLOT.with(|slot| slot.clock.ticks_to_ns(ticks))
 }
 
+/// Wall ticks at the last switch on this thread: for what follows it at once.
+#[inline]
+pub(crate) fn last_switch() -> u64 {
+    SLOT.with(|slot| if slot.ledger.get().is_some() { slot.clock.last_wall() } else { slot.clock.wall() })
+}
+
 /// Charges the slice that runs on this thread up to now.
 pub(crate) fn settle() {
     SLOT.with(|slot| {
@@ -336,7 +345,7 @@ pub(crate) fn settle_within(node: &Node) {
 pub(crate) fn charge(node: &Node, tally: &Tally) {
     SLOT.with(|slot| {
         if node.birth.owner == slot.id.get() && tally.cpu == 0 {
-            node.local.add(tally);
+            node.add(tally);
         } else {
             node.abroad().shared.absorb(tally);
         }
