@@ -262,6 +262,7 @@ pub(crate) struct Origin {
     pub(crate) here: Here,
 }
 
+#[inline]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
     SLOT.with(|slot| {
         slot.ready();
@@ -457,23 +458,43 @@ pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R 
 impl Slot {
     /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
     /// across threads they are unique, not in order.
+    #[inline]
     fn fresh_id(&self) -> u64 {
-        static BLOCKS: AtomicU64 = AtomicU64::new(1);
-        const BLOCK: u64 = 256;
-        let (mut next, mut end) = self.ids.get();
+        let (next, end) = self.ids.get();
         if next == end {
-            next = BLOCKS.fetch_add(BLOCK, Relaxed);
-            end = next + BLOCK;
+            return self.fresh_block();
         }
         self.ids.set((next + 1, end));
         next
     }
 
+    #[cold]
+    #[inline(never)]
+    fn fresh_block(&self) -> u64 {
+        static BLOCKS: AtomicU64 = AtomicU64::new(1);
+        const BLOCK: u64 = 256;
+        let next = BLOCKS.fetch_add(BLOCK, Relaxed);
+        self.ids.set((next + 1, next + BLOCK));
+        next
+    }
+
+    #[inline]
     fn class(&self, name: &str, place: Place) -> &'static Class {
         let cached = &self.classes[((name.as_ptr().addr() >> 4) ^ name.len()) % CLASS_CACHE];
-        if let Some(class) = cached.get().filter(|class| class.name == name) {
-            return class;
+        match cached.get() {
+            Some(class) if class.name == name => class,
+            _ => self.look_up_class(cached, name, place),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_up_class(
+        &self,
+        cached: &Cell<Option<&'static Class>>,
+        name: &str,
+        place: Place,
+    ) -> &'static Class {
         match class::intern(name) {
             Interned::Class(class) => {
                 cached.set(Some(class));

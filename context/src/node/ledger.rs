@@ -1,12 +1,14 @@
 //! The ledger of one thread: what it charged that is not in a context's own cells, and which contexts it owns.
 
+use super::bias::{Biased, Inside};
 use super::memory::Nodes;
 use super::raw::Node;
+use crate::barrier;
 use crate::cancel::Reason;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
 use crate::clock::RemoteClock;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,7 +34,7 @@ pub(crate) struct Ledger {
     pub(crate) parked: Cell64,
     /// Which context's slice runs now, for readers on other threads.
     pub(crate) running: Running,
-    live: Mutex<Live>,
+    pub(super) live: Biased<Live>,
 }
 
 /// The contexts of one ledger: those that are not gone, and what is left of those that are.
@@ -80,7 +82,7 @@ impl Live {
 
     /// Settles the books of a context that goes, in one step with its end: a reader sees it here or in its class, never
     /// in both and never in neither.
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle(&mut self, node: &Node) {
         self.gone += node.local.cpu.get();
         if let Some(books) = self.class(node.birth.class) {
@@ -143,7 +145,7 @@ impl Ledger {
             negative: Cell64::new(),
             parked: Cell64::new(),
             running: Running::new(),
-            live: Mutex::new(Live::new()),
+            live: Biased::new(Live::new()),
         }
     }
 
@@ -153,6 +155,8 @@ impl Ledger {
 
     /// A ledger for the calling thread.
     pub(crate) fn open() -> &'static Self {
+        // Takes its time once a process: better here than in the midst of a loop.
+        barrier::is_available();
         let ledger = Self::reuse().unwrap_or_else(|| {
             let ledger: &'static Self = Box::leak(Box::new(Self::new()));
             LEDGERS.write().push(ledger);
@@ -197,12 +201,6 @@ impl Ledger {
         self.sentinel.cpu.get() - self.sentinel_before.get()
     }
 
-    /// Runs `f` on the registry, which nobody else sees meanwhile. No foreign code may run in it.
-    #[inline]
-    pub(super) fn enter<R>(&self, _is_owner: bool, f: impl FnOnce(&mut Live) -> R) -> R {
-        f(&mut self.live.lock())
-    }
-
     /// CPU charged by this thread to contexts while they were open, ns.
     pub(crate) fn contexts(&self) -> u64 {
         let live = self.live.lock();
@@ -219,7 +217,7 @@ impl Ledger {
 }
 
 /// All registries of the process, held.
-pub(crate) struct Everything<'a>(Vec<MutexGuard<'a, Live>>);
+pub(crate) struct Everything<'a>(Vec<Inside<'a, Live>>);
 
 impl Everything<'_> {
     /// Every node that is not gone.

@@ -1,5 +1,6 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
+mod bias;
 mod control;
 pub(crate) mod hooks;
 mod late;
@@ -301,7 +302,11 @@ fn finish_at_last(node: &Node) -> bool {
 }
 
 /// Unlinks from the parent, which is given the total.
+#[inline]
 fn fold(node: &Node, address: NonNull<Node>) {
+    if node.birth.parent.is_none() {
+        return;
+    }
     // It has no children: each holds a handle of it.
     tree::unlink(node, address, || tree::without_children(node));
 }

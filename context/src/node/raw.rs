@@ -15,9 +15,10 @@
 #![allow(unsafe_code)]
 
 use super::Name;
+use super::bias::Inside;
 use super::control::{Aside, Control};
 use super::late::Late;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Live};
 use super::tree;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::{self, Class};
@@ -148,11 +149,6 @@ impl Here {
     pub(crate) unsafe fn new(id: u64) -> Self {
         Self(id, PhantomData)
     }
-
-    #[inline]
-    pub(super) fn is(self, owner: u64) -> bool {
-        self.0 == owner
-    }
 }
 
 /// One unit of work that is billed and named: a request, a background process, or a part of either.
@@ -179,15 +175,14 @@ unsafe impl Sync for Context {}
 
 impl Context {
     /// Makes the node and its first handle, and enters it in its owner's registry and in its parent's children.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(plan: Plan, here: Here) -> Self {
-        let (ledger, is_owner) = (plan.birth.ledger, here.is(plan.birth.owner));
-        let context = ledger.enter(is_owner, |live| {
-            let mut memory = live.nodes.take();
-            // SAFETY: the memory is vacant, so ours alone (rule 5).
-            unsafe { memory.as_mut() }.begin(plan);
-            Self(memory)
-        });
+        let mut live = enter(plan.birth.ledger, plan.birth.owner, here);
+        let mut memory = live.nodes.take();
+        // SAFETY: the memory is vacant, so ours alone (rule 5).
+        unsafe { memory.as_mut() }.begin(plan);
+        drop(live);
+        let context = Self(memory);
         if let Some(parent) = &context.node().birth.parent {
             tree::link(parent.0, context.0);
         }
@@ -266,14 +261,14 @@ impl Node {
     /// What is not set here is as in vacant memory.
     #[inline]
     fn begin(&mut self, plan: Plan) {
-        *self.gate.get_mut() = plan.birth.owner;
-        self.id = plan.id;
-        self.budgeted = plan.budgeted;
-        self.timed = plan.timed;
+        let Plan { id, budgeted, timed, birth, aside } = plan;
+        *self.gate.get_mut() = birth.owner;
+        self.id = id;
+        self.budgeted = budgeted;
+        self.timed = timed;
         *self.handles.get_mut() = 1;
-        self.control.begin(plan.aside);
-        // What stood there owns nothing.
-        std::mem::forget(std::mem::replace(&mut self.birth, plan.birth));
+        self.control.begin(aside);
+        self.birth = birth;
     }
 
     /// Makes the memory vacant. What is left is to be dropped outside all locks.
@@ -284,7 +279,7 @@ impl Node {
         *self.shares.get_mut() = 0;
         self.local.clear(std::mem::take(self.spread.get_mut()));
         self.links.clear();
-        Remains { parent: self.birth.parent.take(), aside: self.control.end(), abroad: self.abroad.take() }
+        (self.birth.parent.take(), self.control.end(), self.abroad.take())
     }
 
     pub(super) fn is_spread(&self) -> bool {
@@ -296,12 +291,18 @@ impl Node {
     }
 }
 
-/// What a node that was had, and memory does not keep.
-struct Remains {
-    parent: Option<Context>,
-    aside: Option<Box<Aside>>,
-    abroad: Option<Box<Abroad>>,
+/// The registry of a node whose owner is, or was, the ledger under that number. No code that is not known here may run
+/// as long as it is held.
+#[inline(always)]
+fn enter(ledger: &'static Ledger, owner: u64, here: Here) -> Inside<'static, Live> {
+    // SAFETY: if it was opened on this thread (see `Here`) then it has been nobody else's since: it is not opened for
+    // another thread while a node of this owner is in it, and then only after it was locked (`Ledger::reuse`). Both who
+    // call this move addresses and add numbers.
+    unsafe { ledger.live.enter(here.0 == owner) }
 }
+
+/// What a node that was had, and memory does not keep.
+type Remains = (Option<Context>, Option<Box<Aside>>, Option<Box<Abroad>>);
 
 /// The last handle is gone: settle, fold, free; then the same for the parent if this was its last handle.
 ///
@@ -318,21 +319,19 @@ pub(crate) fn retire(context: &mut Context, here: Here) {
             return;
         }
         super::fold(node, dying);
-        let (name, place, is_owner) = (node.name(), node.birth.place, here.is(node.birth.owner));
-        let remains = node.birth.ledger.enter(is_owner, |live| {
-            live.settle(node);
-            // SAFETY: rules 1 and 3: no handle, no share and (unlinked by `fold`) no parent points here any more; who
-            // reads through the registry holds its lock, which we have.
-            let remains = unsafe { dying.as_mut() }.end();
-            live.nodes.give(dying);
-            remains
-        });
-        if remains.aside.is_some() {
+        let (name, place) = (node.name(), node.birth.place);
+        let mut live = enter(node.birth.ledger, node.birth.owner, here);
+        live.settle(node);
+        // SAFETY: rules 1 and 3: no handle, no share and (unlinked by `fold`) no parent points here any more; who reads
+        // through the registry holds its lock, which we have.
+        let (parent, aside, abroad) = unsafe { dying.as_mut() }.end();
+        live.nodes.give(dying);
+        drop(live);
+        if aside.is_some() | abroad.is_some() {
             // User code: destructors of values. After the books are closed, outside all locks.
-            super::contain(name, place, || drop(remains.aside));
+            super::contain(name, place, || drop((aside, abroad)));
         }
-        drop(remains.abroad);
-        let Some(parent) = remains.parent else { return };
+        let Some(parent) = parent else { return };
         let mut parent = std::mem::ManuallyDrop::new(parent);
         if !parent.give_up() {
             return;
@@ -350,5 +349,5 @@ fn is_kept(node: NonNull<Node>, hooks: fn(&Node, &Context)) -> bool {
     lent.node().handles.fetch_sub(1, Ordering::AcqRel) != 1
 }
 
-/// A fifth line would be a tenth of what a request that does nothing costs.
+/// As promised above.
 const _: () = assert!(size_of::<Node>() == 256);

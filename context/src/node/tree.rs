@@ -51,6 +51,7 @@ impl Links {
 }
 
 /// Makes `child` a child of `parent`. Born cancelled if the parent is.
+#[inline(never)]
 pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
     let _tree = TREE.lock();
     // SAFETY: the child's `birth` holds a handle of the parent.
@@ -71,7 +72,7 @@ pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
 }
 
 /// Takes `child` out of its parent's children and folds `total` into the parent, in one step for readers.
-#[inline]
+#[inline(never)]
 pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> Tally) {
     let Some(parent) = &node.birth.parent else { return };
     // Before the lock: it may have to be made.
