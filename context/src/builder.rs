@@ -25,7 +25,7 @@ impl Context {
     /// `GET /users/17`.
     #[track_caller]
     pub fn root(class: &str) -> Self {
-        Self::plain(class, None, Location::caller())
+        plain_root(class, Location::caller())
     }
 
     /// A part of this context: what it spends is its own, and shows here as total.
@@ -33,14 +33,7 @@ impl Context {
     /// A child of the sentinel is a root: the sentinel has no parts.
     #[track_caller]
     pub fn child(&self, class: &str) -> Self {
-        Self::plain(class, (!self.is_sentinel()).then(|| self.clone()), Location::caller())
-    }
-
-    /// Nothing but a class and a parent. One function of its own, in which the values stay in registers on their way
-    /// into the node.
-    #[inline(never)]
-    fn plain(class: &str, parent: Option<Self>, place: &'static Location<'static>) -> Self {
-        make(class, parent, None, None, place)
+        plain_child(self, class, Location::caller())
     }
 
     /// A context with a parent, fields, values or limits.
@@ -138,7 +131,19 @@ impl Builder<'_> {
     }
 }
 
-#[inline]
+// These two are functions of their own, in which there is nothing but a class and a parent: what goes into the node stays
+// in registers on its way.
+#[inline(never)]
+fn plain_root(class: &str, place: &'static Location<'static>) -> Context {
+    make(class, None, None, None, place)
+}
+
+#[inline(never)]
+fn plain_child(parent: &Context, class: &str, place: &'static Location<'static>) -> Context {
+    make(class, (!parent.is_sentinel()).then(|| parent.clone()), None, None, place)
+}
+
+#[inline(always)]
 fn make(
     class: &str,
     parent: Option<Context>,

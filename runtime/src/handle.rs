@@ -39,14 +39,10 @@ impl Packed {
         Packed((runtime as u64) << (GENERATION_BITS + SLOT_BITS) | generation << SLOT_BITS | slot)
     }
 
-    /// The handle of another use of another slot of the same runtime; `self` is of generation 0 and slot 0, and the
-    /// arguments are within their bounds.
+    /// The handle of the next use of the same slot.
     #[inline]
-    pub(crate) const fn with(self, generation: u32, slot: u32) -> Packed {
-        debug_assert!(
-            self.slot() | self.generation() == 0 && slot <= SLOT_MAX && generation <= GENERATION_MAX
-        );
-        Packed(self.0 | (generation as u64) << SLOT_BITS | slot as u64)
+    pub(crate) const fn next(self) -> Packed {
+        Packed::new(self.runtime(), self.generation().wrapping_add(1), self.slot())
     }
 
     #[inline]
@@ -92,7 +88,7 @@ mod tests {
                         (runtime, generation, slot)
                     );
                     assert_eq!(Packed::from_bits(handle.bits()), handle);
-                    assert_eq!(Packed::new(runtime, 0, 0).with(generation, slot), handle);
+                    assert_eq!(handle.next(), Packed::new(runtime, generation.wrapping_add(1), slot));
                 }
             }
         }

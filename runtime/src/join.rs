@@ -7,6 +7,7 @@ use crate::inbox::{self, Message};
 use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::table::Joined;
+use crate::waker;
 use context::harness;
 use context::{Name, ReportKind};
 use parking_lot::Mutex;
@@ -117,7 +118,9 @@ impl<T> Future for JoinHandle<T> {
 
 fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
     let here = at_home(task, |core| {
-        core.poll_leaf(waker, || match core.tasks.poll_join(task, ticket, waker) {
+        // A task of another runtime that waits here is woken as a stranger.
+        let joiner = waker::target(waker).filter(|joiner| joiner.runtime() == core.index);
+        core.poll_leaf(waker, || match core.tasks.poll_join(task, ticket, joiner, waker) {
             Joined::Pending => Poll::Pending,
             Joined::Done(result) => Poll::Ready(result.map_err(JoinError::from)),
             Joined::Gone => Poll::Ready(Err(JoinError(Kind::Taken))),

@@ -57,7 +57,7 @@ mod tests;
 use std::fmt;
 
 pub(crate) use os::{RemoteClock, run_delay};
-pub(crate) use thread_clock::ThreadClock;
+pub(crate) use thread_clock::{SLICE_MAX_NS, ThreadClock};
 
 /// Which source measures CPU time.
 ///

@@ -40,7 +40,7 @@ pub(crate) struct Node {
     pub(crate) gate: AtomicU64,
     /// 0 for the sentinel, and in vacant memory.
     pub(crate) id: u64,
-    /// Wall ticks when it was last switched out. Owner only.
+    /// Wall ticks when it was last switched out, or made. Owner only.
     pub(crate) last_out: Cell64,
     /// Shares on the owner's thread. Owner only.
     pub(crate) shares: AtomicU32,
@@ -259,23 +259,23 @@ impl Node {
     }
 
     /// What is not set here is as in vacant memory.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, plan: Plan) {
         let Plan { id, budgeted, timed, birth, aside } = plan;
         *self.gate.get_mut() = birth.owner;
         self.id = id;
         self.budgeted = budgeted;
         self.timed = timed;
+        self.last_out.set(birth.opened);
         *self.handles.get_mut() = 1;
         self.control.begin(aside);
         self.birth = birth;
     }
 
     /// Makes the memory vacant. What is left is to be dropped outside all locks.
-    #[inline]
+    #[inline(always)]
     fn end(&mut self) -> Remains {
         self.id = 0;
-        self.last_out.set(0);
         *self.shares.get_mut() = 0;
         self.local.clear(std::mem::take(self.spread.get_mut()));
         self.links.clear();
