@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::task::{self, Poll, ready};
+use std::task::{self, Poll, Waker};
 
 use mio::Interest;
 use mio::event::Source;
@@ -14,7 +14,8 @@ use mio::event::Source;
 use crate::current::{self, Core};
 use crate::error;
 use crate::inbox::{self, Message};
-use crate::reactor::{Direction, Initially, SourceKey};
+use crate::reactor::{Asker, Direction, Initially, SourceKey};
+use crate::waker;
 
 /// A source that is registered with the runtime of the thread it was made on.
 pub(crate) struct Registered<S> {
@@ -69,10 +70,10 @@ impl<S: Source> Registered<S> {
         cx: &mut task::Context<'_>,
     ) -> Poll<io::Result<()>> {
         let key = self.registration.key;
-        self.poll_at_home(|core| core.poll_leaf(cx.waker(), || core.reactor.poll_ready(key, direction, cx)))
+        self.poll_at_home(cx, |core, asker| core.reactor.poll_ready(key, direction, asker))
     }
 
-    /// Tries `operation` when it may succeed, until it does not say `WouldBlock`.
+    /// Tries `operation`, a system call and no more, when it may succeed, until it does not say `WouldBlock`.
     pub(crate) fn poll_with<T>(
         &self,
         direction: Direction,
@@ -84,6 +85,7 @@ impl<S: Source> Registered<S> {
 
     /// Like [`poll_with`](Self::poll_with), for a stream that is asked to move `wanted` bytes. If it moves fewer, it would
     /// move none the next time, so that system call is saved.
+    #[inline]
     pub(crate) fn poll_transfer(
         &self,
         direction: Direction,
@@ -121,17 +123,9 @@ impl<S: Source> Registered<S> {
         mut operation: impl FnMut(&S) -> io::Result<T>,
         exhausts: impl Fn(&T) -> bool,
     ) -> Poll<io::Result<T>> {
-        let key = self.registration.key;
-        self.poll_at_home(|core| {
-            core.poll_leaf(cx.waker(), || {
-                loop {
-                    ready!(core.reactor.poll_ready(key, direction, cx))?;
-                    let result = self.attempt(core, direction, &mut operation, &exhausts);
-                    if !is_would_block(&result) {
-                        return Poll::Ready(result);
-                    }
-                }
-            })
+        let (key, source) = (self.registration.key, &self.source);
+        self.poll_at_home(cx, |core, asker| {
+            core.reactor.poll_attempt(key, direction, asker, || operation(source), exhausts)
         })
     }
 
@@ -141,42 +135,33 @@ impl<S: Source> Registered<S> {
         mut operation: impl FnMut(&S) -> io::Result<T>,
         exhausts: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
-        self.registration.at_home(|core| {
-            if !core.reactor.is_ready(self.registration.key, direction) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            self.attempt(core, direction, &mut operation, &exhausts)
-        })
+        let (key, source) = (self.registration.key, &self.source);
+        self.registration
+            .at_home(|core| core.reactor.try_attempt(key, direction, || operation(source), exhausts))
     }
 
-    /// One attempt, and what it tells about the next.
+    /// One leaf operation, by the runtime that knows this source.
     #[inline]
-    fn attempt<T>(
+    fn poll_at_home<T>(
         &self,
-        core: &Core,
-        direction: Direction,
-        operation: &mut impl FnMut(&S) -> io::Result<T>,
-        exhausts: &impl Fn(&T) -> bool,
-    ) -> io::Result<T> {
-        let key = self.registration.key;
-        loop {
-            let result = operation(&self.source);
-            match &result {
-                Ok(done) if exhausts(done) => core.reactor.clear_ready_unless_closed(key, direction),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) if is_would_block(&result) => core.reactor.clear_ready(key, direction),
-                _ => {}
-            }
-            return result;
-        }
-    }
-
-    fn poll_at_home<T>(&self, f: impl FnOnce(&Core) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        cx: &task::Context<'_>,
+        operation: impl FnOnce(&Core, Asker<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let waker = cx.waker();
         current::with(|core| match core {
-            Some(core) if core.index == self.registration.runtime => f(core),
+            Some(core) if core.index == self.registration.runtime => {
+                core.poll_leaf(waker, || operation(core, asker(core, waker)))
+            }
             _ => Poll::Ready(Err(error::wrong_thread(self.registration.what))),
         })
     }
+}
+
+/// The waker may be that of a task of another runtime, which is polled here by somebody's hand.
+#[inline]
+fn asker<'a>(core: &Core, waker: &'a Waker) -> Asker<'a> {
+    let task = waker::target(waker).filter(|task| task.runtime() == core.index);
+    Asker { task, waker }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Registered<S> {
@@ -185,11 +170,8 @@ impl<S: fmt::Debug> fmt::Debug for Registered<S> {
     }
 }
 
-fn is_would_block<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 /// 0 of a read is the end of the stream, which stays readable.
+#[inline]
 fn is_short(moved: usize, wanted: usize) -> bool {
     0 < moved && moved < wanted
 }
