@@ -70,15 +70,16 @@ impl<S: Source> Registered<S> {
         cx: &mut task::Context<'_>,
     ) -> Poll<io::Result<()>> {
         let key = self.registration.key;
-        self.poll_at_home(cx, |core, asker| core.reactor.poll_ready(key, direction, asker))
+        let waker = cx.waker();
+        self.poll_at_home(waker, |core| core.reactor.poll_ready(key, direction, asker(core, waker)))
     }
 
-    /// Tries `operation`, a system call and no more, when it may succeed, until it does not say `WouldBlock`.
+    /// Tries `operation`, a system call and no more, if it may succeed, and waits if it may not or says `WouldBlock`.
     pub(crate) fn poll_with<T>(
         &self,
         direction: Direction,
         cx: &mut task::Context<'_>,
-        operation: impl FnMut(&S) -> io::Result<T>,
+        operation: impl FnOnce(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         self.poll_attempt(direction, cx, operation, |_| false)
     }
@@ -91,7 +92,7 @@ impl<S: Source> Registered<S> {
         direction: Direction,
         wanted: usize,
         cx: &mut task::Context<'_>,
-        operation: impl FnMut(&S) -> io::Result<usize>,
+        operation: impl FnOnce(&S) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         self.poll_attempt(direction, cx, operation, |moved| is_short(*moved, wanted))
     }
@@ -120,11 +121,12 @@ impl<S: Source> Registered<S> {
         &self,
         direction: Direction,
         cx: &mut task::Context<'_>,
-        mut operation: impl FnMut(&S) -> io::Result<T>,
-        exhausts: impl Fn(&T) -> bool,
+        operation: impl FnOnce(&S) -> io::Result<T>,
+        exhausts: impl FnOnce(&T) -> bool,
     ) -> Poll<io::Result<T>> {
-        let (key, source) = (self.registration.key, &self.source);
-        self.poll_at_home(cx, |core, asker| {
+        let (key, source, waker) = (self.registration.key, &self.source, cx.waker());
+        self.poll_at_home(waker, |core| {
+            let asker = || asker(core, waker);
             core.reactor.poll_attempt(key, direction, asker, || operation(source), exhausts)
         })
     }
@@ -144,13 +146,12 @@ impl<S: Source> Registered<S> {
     #[inline]
     fn poll_at_home<T>(
         &self,
-        cx: &task::Context<'_>,
-        operation: impl FnOnce(&Core, Asker<'_>) -> Poll<io::Result<T>>,
+        waker: &Waker,
+        operation: impl FnOnce(&Core) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let waker = cx.waker();
         current::with(|core| match core {
             Some(core) if core.index == self.registration.runtime => {
-                core.poll_leaf(waker, || operation(core, asker(core, waker)))
+                core.poll_leaf(waker, || operation(core))
             }
             _ => Poll::Ready(Err(error::wrong_thread(self.registration.what))),
         })

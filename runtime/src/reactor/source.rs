@@ -51,13 +51,14 @@ pub(super) enum Waiter {
     Waker(Waker),
 }
 
-/// What there is for somebody who wants to wait.
-#[must_use]
-pub(super) enum Wait {
-    /// He waits. Drop what he replaced when nothing is borrowed any more.
-    Waiting(Waiter),
-    /// [`Source::park`] a clone of the waker: made when nothing is borrowed.
-    WantsClone,
+impl Asker<'_> {
+    /// Clones the waker if need be, which may run any code.
+    pub(super) fn waiter(self) -> Waiter {
+        match self.task {
+            Some(task) => Waiter::Task(task),
+            None => Waiter::Waker(self.waker.clone()),
+        }
+    }
 }
 
 /// One registration. An operation finds it once, and keeps it for as long as it takes: nobody's code but ours and the
@@ -87,26 +88,36 @@ impl Source {
         self.ready.set(self.ready.get().without_unless_closed(direction));
     }
 
+    /// Lets a task wait, if no waker has to be cloned or dropped for that. Whether it does.
     #[inline]
-    pub(super) fn wait(&self, direction: Direction, asker: Asker<'_>) -> Wait {
-        match asker.task {
-            Some(task) => Wait::Waiting(self.waiters[direction as usize].replace(Waiter::Task(task))),
-            None => self.wait_by_waker(direction, asker.waker),
+    pub(super) fn wait_by_number(&self, direction: Direction, asker: Asker<'_>) -> bool {
+        let Some(task) = asker.task else { return false };
+        let waiter = &self.waiters[direction as usize];
+        match waiter.replace(Waiter::Task(task)) {
+            Waiter::Nobody | Waiter::Task(_) => true,
+            other => {
+                waiter.set(other);
+                false
+            }
         }
     }
 
-    fn wait_by_waker(&self, direction: Direction, waker: &Waker) -> Wait {
+    /// Whether `asker` waits, or can be let in without a clone and a drop.
+    pub(super) fn waits(&self, direction: Direction, asker: Asker<'_>) -> bool {
+        if asker.task.is_some() {
+            return self.wait_by_number(direction, asker);
+        }
         let waiter = &self.waiters[direction as usize];
         let stored = waiter.take();
-        let same = matches!(&stored, Waiter::Waker(stored) if stored.will_wake(waker));
+        let same = matches!(&stored, Waiter::Waker(stored) if stored.will_wake(asker.waker));
         waiter.set(stored);
-        if same { Wait::Waiting(Waiter::Nobody) } else { Wait::WantsClone }
+        same
     }
 
-    /// Lets `waker` wait. Returns who is of no use any more, to be dropped when nothing is borrowed.
+    /// Lets `waiter` wait. Returns who waited before, to be dropped when nothing is borrowed.
     #[must_use = "drop it outside of the borrow"]
-    pub(super) fn park(&self, direction: Direction, waker: Waker) -> Waiter {
-        self.waiters[direction as usize].replace(Waiter::Waker(waker))
+    pub(super) fn park(&self, direction: Direction, waiter: Waiter) -> Waiter {
+        self.waiters[direction as usize].replace(waiter)
     }
 
     /// Adds what an event said; who waited for that is woken, or left in `woken` if waking him may run any code.
