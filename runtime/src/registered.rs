@@ -13,8 +13,9 @@ use mio::event::Source;
 
 use crate::current::{self, Core};
 use crate::error;
+use crate::handle::Packed;
 use crate::inbox::{self, Message};
-use crate::reactor::{Asker, Direction, Initially, SourceKey};
+use crate::reactor::{Asker, Attempt, Direction, Initially, SourceKey};
 use crate::waker;
 
 /// A source that is registered with the runtime of the thread it was made on.
@@ -71,7 +72,9 @@ impl<S: Source> Registered<S> {
     ) -> Poll<io::Result<()>> {
         let key = self.registration.key;
         let waker = cx.waker();
-        self.poll_at_home(waker, |core| core.reactor.poll_ready(key, direction, asker(core, waker)))
+        self.poll_at_home(waker, |core| {
+            core.reactor.poll_ready(key, direction, Asker { task: task(core, waker), waker })
+        })
     }
 
     /// Tries `operation`, a system call and no more, if it may succeed, and waits if it may not or says `WouldBlock`.
@@ -126,8 +129,13 @@ impl<S: Source> Registered<S> {
     ) -> Poll<io::Result<T>> {
         let (key, source, waker) = (self.registration.key, &self.source, cx.waker());
         self.poll_at_home(waker, |core| {
-            let asker = || asker(core, waker);
-            core.reactor.poll_attempt(key, direction, asker, || operation(source), exhausts)
+            let task = || task(core, waker);
+            match core.reactor.attempt(key, direction, task, || operation(source), exhausts) {
+                Attempt::Done(done) => Poll::Ready(Ok(done)),
+                Attempt::Waiting => Poll::Pending,
+                Attempt::Failed(error) => poll_rarely(core, key, direction, waker, Some(error)).map(Err),
+                Attempt::NotMade => poll_rarely(core, key, direction, waker, None).map(Err),
+            }
         })
     }
 
@@ -158,11 +166,23 @@ impl<S: Source> Registered<S> {
     }
 }
 
-/// The waker may be that of a task of another runtime, which is polled here by somebody's hand.
+/// The task of this runtime that the waker wakes. It may be that of a task of another, which is polled here by somebody's
+/// hand.
 #[inline]
-fn asker<'a>(core: &Core, waker: &'a Waker) -> Asker<'a> {
-    let task = waker::target(waker).filter(|task| task.runtime() == core.index);
-    Asker { task, waker }
+fn task(core: &Core, waker: &Waker) -> Option<Packed> {
+    waker::target(waker).filter(|task| task.runtime() == core.index)
+}
+
+#[cold]
+#[inline(never)]
+fn poll_rarely(
+    core: &Core,
+    key: SourceKey,
+    direction: Direction,
+    waker: &Waker,
+    failure: Option<io::Error>,
+) -> Poll<io::Error> {
+    core.reactor.poll_rarely(key, direction, Asker { task: task(core, waker), waker }, failure)
 }
 
 impl<S: fmt::Debug> fmt::Debug for Registered<S> {

@@ -304,7 +304,10 @@ mod tests {
         stale.wake();
         waker(forged).wake();
         rig.turn();
-        assert!(matches!(rig.core.tasks.poll_join(handle, &ticket, None, Waker::noop()), Joined::Done(Ok(5))));
+        assert!(matches!(
+            rig.core.tasks.poll_join(handle, &ticket, None, Waker::noop()),
+            Joined::Done(Ok(5))
+        ));
     }
 
     #[test]

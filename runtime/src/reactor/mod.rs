@@ -64,6 +64,17 @@ pub(crate) enum Initially {
     Writable,
 }
 
+/// What came of an attempt.
+#[must_use]
+pub(crate) enum Attempt<T> {
+    Done(T),
+    Failed(io::Error),
+    /// It would have blocked: the task waits.
+    Waiting,
+    /// It would have blocked and nobody waits yet, or there is no such source any more.
+    NotMade,
+}
+
 /// The reactor of one runtime. Not `Sync`: only the [`mio::Waker`] made with it crosses threads.
 pub(crate) struct Reactor {
     driver: RefCell<Driver>,
@@ -160,58 +171,93 @@ impl Reactor {
         if waits { Poll::Pending } else { self.park(key, direction, asker) }
     }
 
-    /// Tries `operation` if it may succeed; `asker` waits if it may not, or says `WouldBlock`.
+    /// Tries `operation` if it may succeed, once; else lets `task` wait, if there is one. The rest of a leaf operation is
+    /// [`poll_rarely`](Self::poll_rarely).
     ///
     /// `exhausts` says of a result whether the next attempt would block: a stream's read or write that moved less than
     /// was asked for. So that system call is saved. A direction that is known to be closed stays ready all the same, as no
     /// event will come to announce its end again.
     ///
     /// `operation` is a system call and no more: the table of sources is in use meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// If the source was deregistered; and those of the operation.
     //
-    // One attempt and no loop, and all that is rare in a function of its own: with both in here an attempt took 20
+    // One attempt and no loop, and nothing in here that is rare: with all of it in one function a read took 30
     // instructions more.
     #[inline]
-    pub(crate) fn poll_attempt<'a, T>(
+    pub(crate) fn attempt<T>(
         &self,
         key: SourceKey,
         direction: Direction,
-        asker: impl FnOnce() -> Asker<'a>,
+        task: impl FnOnce() -> Option<Packed>,
         operation: impl FnOnce() -> io::Result<T>,
         exhausts: impl FnOnce(&T) -> bool,
-    ) -> Poll<io::Result<T>> {
-        let (asker, failure) = {
-            let sources = self.sources.borrow();
-            let Some(source) = sources.get(key) else { return Poll::Ready(Err(gone())) };
-            if source.is_ready(direction) {
-                match operation() {
-                    Ok(done) => {
-                        if exhausts(&done) {
-                            source.fell_short(direction);
-                        }
-                        return Poll::Ready(Ok(done));
-                    }
-                    Err(error) => (asker(), Some(error)),
+    ) -> Attempt<T> {
+        let sources = self.sources.borrow();
+        let Some(source) = sources.get(key) else { return Attempt::NotMade };
+        if !source.is_ready(direction) {
+            return match task() {
+                Some(task) if source.wait_by_number(direction, task) => Attempt::Waiting,
+                _ => Attempt::NotMade,
+            };
+        }
+        match operation() {
+            Ok(done) => {
+                if exhausts(&done) {
+                    source.fell_short(direction);
                 }
-            } else {
-                let asker = asker();
-                if source.wait_by_number(direction, asker) {
-                    return Poll::Pending;
-                }
-                (asker, None)
+                Attempt::Done(done)
             }
-        };
-        self.poll_rarely(key, direction, asker, failure).map(Err)
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+
+    /// What follows from an attempt that failed, or was not made: an error, or `asker` waits.
+    ///
+    /// # Errors
+    ///
+    /// If the source was deregistered; and those of the attempt.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn poll_rarely(
+        &self,
+        key: SourceKey,
+        direction: Direction,
+        asker: Asker<'_>,
+        failure: Option<io::Error>,
+    ) -> Poll<io::Error> {
+        match failure.as_ref().map(io::Error::kind) {
+            None => {}
+            Some(io::ErrorKind::WouldBlock) => {
+                let sources = self.sources.borrow();
+                if let Some(source) = sources.get(key) {
+                    source.would_block(direction);
+                    if source.waits(direction, asker) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+            // By a signal: tried again when it is the task's turn again.
+            Some(io::ErrorKind::Interrupted) => {
+                asker.waker.wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(_) => return failure.map_or(Poll::Pending, Poll::Ready),
+        }
+        match self.poll_ready(key, direction, asker) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            // It became so while the waker was cloned.
+            Poll::Ready(Ok(())) => {
+                asker.waker.wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     /// Tries `operation` now; `WouldBlock` if that is known or turns out to be so. Nobody is woken when that changes.
     ///
     /// # Errors
     ///
-    /// As [`poll_attempt`](Self::poll_attempt).
+    /// As [`poll_rarely`](Self::poll_rarely).
     pub(crate) fn try_attempt<T>(
         &self,
         key: SourceKey,
@@ -299,45 +345,6 @@ impl Reactor {
             }
         }
         self.events_seen.set(self.events_seen.get() + seen);
-    }
-
-    /// What comes of an attempt that failed, or of an asker who waits by his waker: the error, or he waits.
-    #[cold]
-    #[inline(never)]
-    fn poll_rarely(
-        &self,
-        key: SourceKey,
-        direction: Direction,
-        asker: Asker<'_>,
-        failure: Option<io::Error>,
-    ) -> Poll<io::Error> {
-        match failure.as_ref().map(io::Error::kind) {
-            None => {}
-            Some(io::ErrorKind::WouldBlock) => {
-                let sources = self.sources.borrow();
-                if let Some(source) = sources.get(key) {
-                    source.would_block(direction);
-                    if source.wait_by_number(direction, asker) {
-                        return Poll::Pending;
-                    }
-                }
-            }
-            // By a signal: tried again when it is the task's turn again.
-            Some(io::ErrorKind::Interrupted) => {
-                asker.waker.wake_by_ref();
-                return Poll::Pending;
-            }
-            Some(_) => return failure.map_or(Poll::Pending, Poll::Ready),
-        }
-        match self.poll_ready(key, direction, asker) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(error),
-            // It became so while the waker was cloned.
-            Poll::Ready(Ok(())) => {
-                asker.waker.wake_by_ref();
-                Poll::Pending
-            }
-        }
     }
 
     /// Lets a new waiter in for whatever waits there. That may run foreign code, by the clone of a waker or the drop of

@@ -90,8 +90,7 @@ impl Source {
 
     /// Lets a task wait, if no waker has to be cloned or dropped for that. Whether it does.
     #[inline]
-    pub(super) fn wait_by_number(&self, direction: Direction, asker: Asker<'_>) -> bool {
-        let Some(task) = asker.task else { return false };
+    pub(super) fn wait_by_number(&self, direction: Direction, task: Packed) -> bool {
         let waiter = &self.waiters[direction as usize];
         match waiter.replace(Waiter::Task(task)) {
             Waiter::Nobody | Waiter::Task(_) => true,
@@ -104,8 +103,8 @@ impl Source {
 
     /// Whether `asker` waits, or can be let in without a clone and a drop.
     pub(super) fn waits(&self, direction: Direction, asker: Asker<'_>) -> bool {
-        if asker.task.is_some() {
-            return self.wait_by_number(direction, asker);
+        if let Some(task) = asker.task {
+            return self.wait_by_number(direction, task);
         }
         let waiter = &self.waiters[direction as usize];
         let stored = waiter.take();

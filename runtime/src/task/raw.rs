@@ -28,8 +28,8 @@
 
 #![allow(unsafe_code)]
 
-use std::any::Any;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::any::Any;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, offset_of};

@@ -148,7 +148,11 @@ impl Word {
     /// Somebody woke it.
     #[inline]
     pub(crate) const fn schedule(self) -> Schedule {
-        if self.0 & (LIVE | QUEUED) == LIVE { Schedule::Push(Word(self.0 ^ QUEUED)) } else { Schedule::Ignore }
+        if self.0 & (LIVE | QUEUED) == LIVE {
+            Schedule::Push(Word(self.0 ^ QUEUED))
+        } else {
+            Schedule::Ignore
+        }
     }
 
     /// The slot came out of the queue.

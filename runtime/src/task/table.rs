@@ -12,7 +12,9 @@ use crate::handle::Packed;
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
 use crate::task::slots::{Entry, FOREIGN_JOINER, NO_JOINER, Slot};
-use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle, Word};
+use crate::task::state::{
+    ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle, Word,
+};
 use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
@@ -360,7 +362,11 @@ impl Table {
     /// Leaves `waker`, unless one that wakes the same is there.
     #[cold]
     fn register_foreign(&self, slot: &Slot, waker: &Waker) {
-        let old = if slot.joiner.replace(FOREIGN_JOINER) == FOREIGN_JOINER { self.take_foreign(slot) } else { None };
+        let old = if slot.joiner.replace(FOREIGN_JOINER) == FOREIGN_JOINER {
+            self.take_foreign(slot)
+        } else {
+            None
+        };
         let (kept, dropped) = match old {
             Some(old) if old.will_wake(waker) => (old, None),
             old => (waker.clone(), old),

@@ -576,7 +576,10 @@ fn trap_24_a_handle_that_outlives_2_to_the_24_reuses_is_a_spurious_wake_only() {
     let (new, new_ticket) = spawn(&table, async { [7_u64; 9] });
     assert_eq!(new, old, "the handle has come round again");
     turn(&table, noop);
-    assert!(matches!(table.poll_join(old, &ticket, None, Waker::noop()), Joined::Gone), "but the ticket has not");
+    assert!(
+        matches!(table.poll_join(old, &ticket, None, Waker::noop()), Joined::Gone),
+        "but the ticket has not"
+    );
     table.detach(old, ticket.id());
     assert!(!table.abort(old, ticket.id(), || 0));
     let joined = table.poll_join(new, &new_ticket, None, Waker::noop());
