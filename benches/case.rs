@@ -1,6 +1,7 @@
 //! What is measured, and what is to be reached.
 
 mod echo;
+mod http;
 mod ping_pong;
 mod remote;
 mod spawn;
@@ -59,6 +60,7 @@ pub fn rows() -> Vec<Row> {
         row::<timers::Create>(None),
         row::<timers::CreateAndPoll>(Some(0.35)),
         row::<echo::Echo>(None),
+        row::<http::Hello>(Some(0.97)),
         alone::<switch::InContext>(),
         alone::<switch::Scope>(),
         alone::<switch::Root>(),

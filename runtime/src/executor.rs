@@ -364,7 +364,12 @@ fn poll_io(core: &Core) {
         _ => Wait::Forever,
     };
     let mut woken = core.due.take();
-    if let Err(error) = core.reactor.turn(wait, &mut woken) {
+    // One reading for all that a wait brings: they became ready before it ended.
+    let mut stamp = None;
+    let wake = |task| {
+        core.tasks.queue().schedule(task, || *stamp.get_or_insert_with(harness::ticks));
+    };
+    if let Err(error) = core.reactor.turn(wait, wake, &mut woken) {
         log::error!("bursar: the I/O driver failed, trying again: {error}");
     }
     harness::parked();
