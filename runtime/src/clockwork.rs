@@ -39,6 +39,11 @@ impl TimeSource {
         self.paused.get().map_or_else(|| self.recent.get(), |at| self.instant(at))
     }
 
+    /// [`recent`](Self::recent) in ns since the epoch.
+    pub(crate) fn recent_ns(&self) -> u64 {
+        self.paused.get().unwrap_or_else(|| self.at(self.recent.get()))
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.get().is_some()
     }

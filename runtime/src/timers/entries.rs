@@ -41,6 +41,11 @@ impl List {
     pub(super) fn is_empty(&self) -> bool {
         self.head == NIL
     }
+
+    /// Whether there is exactly one entry.
+    pub(super) fn is_single(&self) -> bool {
+        self.head == self.tail && self.head != NIL
+    }
 }
 
 /// 40 bytes.
@@ -127,6 +132,13 @@ impl Entries {
             }
             _ => waker,
         }
+    }
+
+    /// Gives a pending timer another deadline, and returns the former one.
+    pub(super) fn replace_deadline(&mut self, key: TimerKey, deadline: u64) -> Option<u64> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        let pending = entry.generation == key.generation && entry.waker.is_some();
+        pending.then(|| std::mem::replace(&mut entry.deadline, deadline))
     }
 
     /// The waker of a timer that is pending.
