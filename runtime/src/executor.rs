@@ -372,7 +372,7 @@ fn collect_timers(core: &Core, due: &mut Vec<Waker>) {
     if timers.len() == 0 {
         return;
     }
-    let now = core.time.now();
+    let now = core.time.passed();
     if core.time.is_paused() {
         timers.advance_exact(now, due);
     } else {
