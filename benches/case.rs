@@ -58,6 +58,7 @@ pub fn rows() -> Vec<Row> {
         row::<remote::Throughput>(Some(0.6)),
         row::<timers::Create>(None),
         row::<timers::CreateAndPoll>(Some(0.35)),
+        alone::<timers::Fire>(),
         row::<echo::Echo>(None),
         alone::<switch::InContext>(),
         alone::<switch::Scope>(),

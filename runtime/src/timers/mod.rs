@@ -37,7 +37,7 @@ mod wheel;
 
 use std::task::Waker;
 
-use entries::{Entries, NIL};
+use entries::{Entries, NIL, Released};
 use wheel::{PLACED_MAX, Place, Wheel};
 
 pub(crate) use entries::TimerKey;
@@ -142,7 +142,7 @@ impl Timers {
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
         let place = self.entries.place(key)?;
         self.unlink(key, place);
-        self.entries.release(key.index()).0
+        self.entries.release(key.index())
     }
 
     /// The tick of the earliest timer, in ns since the runtime's epoch, or earlier. `None` without timers. A value in the
@@ -249,13 +249,14 @@ impl Timers {
     /// Hands out the timers of a slot of the lowest level, whose tick is the present; those that were postponed move on.
     fn fire(&mut self, place: Place, due: &mut Vec<Waker>) {
         let mut index = self.wheel.vacate(place).head();
+        let (now, present) = (self.now, self.present);
         while index != NIL {
-            let (deadline, next) = self.entries.deadline_and_next(index);
-            let tick = self.tick(deadline);
-            if tick <= self.present {
-                due.extend(self.entries.release(index).0);
-            } else {
-                self.link(index, tick);
+            let is_due = |deadline| deadline <= now || tick_of(deadline) <= present;
+            let (released, next) = self.entries.release_if(index, is_due);
+            match released {
+                Released::Free(Some(waker)) => due.push(waker),
+                Released::Free(None) => {}
+                Released::Kept(deadline) => self.link(index, tick_of(deadline)),
             }
             index = next;
         }
