@@ -33,15 +33,15 @@ const CONTEXT: Crate = Crate {
         &["current"],
         &["node"],
         &["cancel", "class", "journal", "value"],
-        &["cells", "clock"],
+        &["barrier", "cells", "clock"],
         &["usage", "report"],
     ],
     homes: &[
-        ("libc", &["clock"]),
+        ("libc", &["barrier", "clock"]),
         ("log", &["*"]),
         ("parking_lot", &["bridges", "class", "clock", "journal", "node"]),
         ("pin-project-lite", &["*"]),
-        ("slab", &["cancel", "node"]),
+        ("slab", &["cancel"]),
         ("tracing-core", &["bridges"]),
     ],
 };
@@ -101,7 +101,8 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 9] = [
+const FENCES: [&str; 10] = [
+    "context/src/barrier",
     "context/src/clock",
     "context/src/current",
     "context/src/node",

@@ -273,16 +273,15 @@ pub(crate) struct Origin {
     pub(crate) here: Here,
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
-    SLOT.with(|slot| {
-        slot.ready();
-        let ledger = slot.ledger.get();
-        let class = slot.class(class, place);
-        let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
-        let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
-        Origin { ledger, owner, id, now, class, made_in, here: handle::here(slot) }
-    })
+    let slot = handle::slot();
+    slot.ready();
+    let ledger = slot.ledger.get();
+    let class = slot.class(class, place);
+    let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
+    let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
+    Origin { ledger, owner, id, now, class, made_in, here: handle::here(&slot) }
 }
 
 /// The timer of an event loop, for deadlines.
