@@ -1,6 +1,7 @@
 //! What is measured, and what is to be reached.
 
 mod echo;
+pub mod lockstep;
 mod ping_pong;
 mod remote;
 mod spawn;
@@ -64,6 +65,11 @@ pub fn rows() -> Vec<Row> {
         alone::<switch::Root>(),
         alone::<switch::Child>(),
     ]
+}
+
+/// What is only counted: its time is half the client's.
+pub fn counted() -> Vec<Row> {
+    vec![row::<lockstep::Echo>(Some(0.4))]
 }
 
 fn row<C: Case>(goal: Option<f64>) -> Row {

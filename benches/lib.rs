@@ -5,6 +5,7 @@
 //! `instructions` counts them under callgrind. `docs/performance.md` has the method and the results.
 
 pub mod case;
+pub mod figures;
 pub mod peer;
 
 pub use case::{Case, Contender, Row, rows};
