@@ -1,6 +1,7 @@
 //! What is measured, and what is to be reached.
 
 mod echo;
+mod http;
 pub mod lockstep;
 mod ping_pong;
 mod remote;
@@ -60,6 +61,7 @@ pub fn rows() -> Vec<Row> {
         row::<timers::Create>(None),
         row::<timers::CreateAndPoll>(Some(0.35)),
         row::<echo::Echo>(None),
+        row::<http::Hello>(Some(0.97)),
         alone::<switch::InContext>(),
         alone::<switch::Scope>(),
         alone::<switch::Root>(),
@@ -69,7 +71,7 @@ pub fn rows() -> Vec<Row> {
 
 /// What is only counted: its time is half the client's.
 pub fn counted() -> Vec<Row> {
-    vec![row::<lockstep::Echo>(Some(0.4))]
+    vec![row::<lockstep::Echo>(Some(0.4)), row::<lockstep::Hello>(Some(1.0))]
 }
 
 fn row<C: Case>(goal: Option<f64>) -> Row {

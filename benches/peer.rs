@@ -6,10 +6,16 @@ mod tokio;
 pub use bursar::Bursar;
 pub use tokio::Tokio;
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
+
+/// The body of the answer that [`Peer::serve_hello`] gives.
+pub const HELLO: &str = "hello";
 
 /// A single-threaded runtime.
 ///
@@ -71,4 +77,12 @@ pub trait Peer: 'static {
 
     /// Writes all of it.
     fn write_all(stream: &mut Self::Stream, buf: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Answers every request on `stream` by [`HELLO`], each in a root context of its own if there are contexts, until the
+    /// client closes it. By hyper, with this runtime's streams and timers.
+    fn serve_hello(stream: Self::Stream) -> impl Future<Output = ()> + Send;
+}
+
+fn hello() -> Response<Full<Bytes>> {
+    Response::new(Full::new(Bytes::from_static(HELLO.as_bytes())))
 }

@@ -35,6 +35,17 @@ impl Case for Echo {
     }
 }
 
+/// hyper's hello, each request in a root context of its own.
+pub(super) struct Hello;
+
+impl Case for Hello {
+    const NAME: &'static str = "HTTP hello, a request, in lock step";
+
+    fn run<P: Peer>(ops: u64) -> Duration {
+        run::<P>(super::http::REQUEST, ops, |stream| P::spawn_in(&P::context(), P::serve_hello(stream)))
+    }
+}
+
 /// Serves every connection by `serve`, and sends `request` on each of them as often as makes `ops` in all.
 fn run<P: Peer>(request: &'static [u8], ops: u64, serve: fn(P::Stream) -> P::Handle<()>) -> Duration {
     let (listener, address) = listen();
@@ -43,12 +54,13 @@ fn run<P: Peer>(request: &'static [u8], ops: u64, serve: fn(P::Stream) -> P::Han
         let listener = P::listener(listener).expect("a listener");
         let bells = P::listener(bells).expect("a listener");
         let mut client = Client::new(request, connect(bell_address));
-        let bell = P::accept(&bells).await.expect("a connection");
         let mut tasks = Vec::new();
         for _ in 0..CONNECTIONS {
             client.streams.push(connect(address));
             tasks.push(serve(P::accept(&listener).await.expect("a connection")));
         }
+        // The last one that the poller hears of, so that it comes last.
+        let bell = P::accept(&bells).await.expect("a connection");
         let took = P::spawn(ask::<P>(client, bell, ops / CONNECTIONS));
         let took = took.await.expect("the task neither panics nor is aborted");
         for task in tasks {

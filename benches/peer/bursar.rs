@@ -1,9 +1,13 @@
 //! Bursar, accounting and all.
 
-use super::Peer;
+use super::{Peer, hello};
 use context::Context;
 use futures_io::{AsyncRead, AsyncWrite};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use runtime::http::Timer;
 use runtime::net::{TcpListener, TcpStream};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -78,5 +82,11 @@ impl Peer for Bursar {
             written += poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, &buf[written..])).await?;
         }
         Ok(())
+    }
+
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| Context::root("GET /hello").run(async { Ok::<_, Infallible>(hello()) }));
+        let served = http1::Builder::new().timer(Timer).serve_connection(stream, service).await;
+        served.expect("the connection is closed between two requests");
     }
 }

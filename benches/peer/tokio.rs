@@ -1,6 +1,10 @@
 //! tokio, `current_thread` and `tokio::spawn`, nothing else on: the baseline.
 
-use super::Peer;
+use super::{Peer, hello};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -71,5 +75,12 @@ impl Peer for Tokio {
 
     async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
         stream.write_all(buf).await
+    }
+
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        connection.await.expect("the connection is closed between two requests");
     }
 }
