@@ -81,7 +81,7 @@ fn gated_rows() -> impl Iterator<Item = Row> {
 // ---- under valgrind ----------------------------------------------------------------------------------------------
 
 fn run_one(arguments: &[String]) {
-    context::harness::set_slowness(std::env::var("SLOW").map_or(SLOWNESS, |s| s.parse().unwrap()));
+    context::harness::set_slowness(SLOWNESS);
     let [case, peer, ops] = arguments else { panic!("a case, a runtime and a number") };
     let row = all_rows().find(|row| row.case == case).expect("a case of that name");
     let contender = row.contenders.iter().find(|contender| contender.peer == peer).expect("a runtime");
