@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod echo;
+mod http;
 mod idle;
 mod ping_pong;
 mod remote;
@@ -14,7 +15,7 @@ mod yields;
 pub use idle::Resident;
 pub use sleeps::Punctuality;
 
-use crate::lineup::{bursar_alone, executors, networks, timers, wraps};
+use crate::lineup::{bursar_alone, executors, networks, servers, timers, wraps};
 use crate::reach;
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ pub fn rows() -> Vec<Row> {
         timers::<timers::Create, _>(),
         timers::<timers::CreateAndPoll, _>(),
         networks::<echo::Echo, _>(),
+        servers::<http::Hello, _>(),
         wraps::<switch::InContext, _>(),
         bursar_alone::<switch::Scope, _>(),
         wraps::<switch::Root, _>(),

@@ -7,6 +7,8 @@ mod bursar;
 mod tokio;
 
 #[cfg(feature = "peers")]
+mod axum;
+#[cfg(feature = "peers")]
 mod compio;
 #[cfg(feature = "peers")]
 mod futures;
@@ -24,6 +26,7 @@ pub use tokio::Tokio;
 
 #[cfg(feature = "peers")]
 pub use self::{
+    axum::Axum,
     compio::Compio,
     futures::LocalPool,
     glommio::Glommio,
@@ -32,6 +35,9 @@ pub use self::{
     tokio_local::{LocalRuntime, LocalSet},
 };
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
@@ -135,6 +141,20 @@ pub trait Network: Peer {
 
     /// Writes all of it.
     fn write_all(stream: &mut Self::Stream, buf: &[u8]) -> impl Future<Output = io::Result<()>>;
+}
+
+/// The body of the answer that [`Server::serve_hello`] gives.
+pub const HELLO: &str = "hello";
+
+/// A runtime that hyper runs on.
+pub trait Server: Network {
+    /// Answers every request on `stream` by [`HELLO`], each in a root context of its own if there are contexts, until the
+    /// client closes it. By hyper, with this runtime's streams and timers.
+    fn serve_hello(stream: Self::Stream) -> impl Future<Output = ()>;
+}
+
+fn hello() -> Response<Full<Bytes>> {
+    Response::new(Full::new(Bytes::from_static(HELLO.as_bytes())))
 }
 
 /// For those who take over a socket of the standard library.

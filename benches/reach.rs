@@ -56,7 +56,7 @@ pub const GOALS: [Goal; 19] = [
     at_most("root context, create + run + finish", NS, 60.0),
 ];
 
-const HTTP: &str = "HTTP hello";
+const HTTP: &str = "HTTP/1 hello, 50 connections, CPU of the server";
 
 const fn ratio_goal(case: &'static str, unit: &'static str, most: f64) -> Goal {
     Goal { case, unit, bound: Bound::Ratio(most) }

@@ -1,7 +1,9 @@
 //! Everybody, each in the rows of what it has.
 
 use crate::case::{Case, Contender, Row, row};
-use crate::peer::{Bursar, Compio, Glommio, LocalPool, LocalRuntime, LocalSet, Monoio, Peer, Smol, Tokio};
+use crate::peer::{
+    Axum, Bursar, Compio, Glommio, LocalPool, LocalRuntime, LocalSet, Monoio, Peer, Smol, Tokio,
+};
 use crate::wrap::{
     FastraceSpan, InContext, OtelContext, TaskLocal, ThreadClock, TokioWith, TracingSpan, Wrap,
 };
@@ -37,6 +39,22 @@ lineup!(
     networks, peer,
     Bursar, Tokio, LocalRuntime, LocalSet, Smol, Monoio, Compio, Glommio,
     TokioWith<TracingSpan>, TokioWith<ThreadClock>, TokioWith<FastraceSpan>,
+);
+lineup!(
+    /// All that hyper runs on, and axum on top of it.
+    servers,
+    peer,
+    Bursar,
+    Tokio,
+    LocalRuntime,
+    LocalSet,
+    Smol,
+    Monoio,
+    Glommio,
+    TokioWith<TracingSpan>,
+    TokioWith<ThreadClock>,
+    TokioWith<FastraceSpan>,
+    Axum,
 );
 lineup!(
     /// All that follow work through polls.

@@ -12,6 +12,7 @@ where
 }
 
 pub(crate) use executors as networks;
+pub(crate) use executors as servers;
 pub(crate) use executors as timers;
 
 pub(crate) fn wraps<C, O>() -> Row<O>

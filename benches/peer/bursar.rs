@@ -1,9 +1,13 @@
 //! Bursar, accounting and all.
 
-use super::{Network, Peer, Timers, std_listener};
+use super::{Network, Peer, Server, Timers, hello, std_listener};
 use context::Context;
 use futures_io::{AsyncRead, AsyncWrite};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use runtime::http::Timer;
 use runtime::net::{TcpListener, TcpStream};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -84,5 +88,13 @@ impl Network for Bursar {
             written += poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, &buf[written..])).await?;
         }
         Ok(())
+    }
+}
+
+impl Server for Bursar {
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| Context::root("GET /hello").run(async { Ok::<_, Infallible>(hello()) }));
+        let served = http1::Builder::new().timer(Timer).serve_connection(stream, service).await;
+        served.expect("the connection is closed between two requests");
     }
 }

@@ -1,10 +1,13 @@
 //! glommio: on io_uring, and nowhere else.
 
-use super::{Network, Peer, Sure, Timers};
+use super::{Network, Peer, Server, Sure, Timers, hello};
 use futures_util::io::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Task};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use smol_hyper::rt::FuturesIo;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -105,5 +108,14 @@ impl Network for Glommio {
 
     async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
         stream.write_all(buf).await
+    }
+}
+
+/// Without a timer: hyper wants one that other threads may have, too.
+impl Server for Glommio {
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
+        let connection = http1::Builder::new().serve_connection(FuturesIo::new(stream), service);
+        connection.await.expect("the connection is closed between two requests");
     }
 }

@@ -1,9 +1,14 @@
 //! monoio: on io_uring where the kernel has it, on `epoll` elsewhere. Wakes from other threads are switched on.
 
-use super::{Network, Peer, Sure, Timers, std_listener};
+use super::{Network, Peer, Server, Sure, Timers, hello, std_listener};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::task::JoinHandle;
+use monoio_compat::TcpStreamCompat;
+use monoio_compat::hyper::MonoioTimer;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -109,5 +114,14 @@ impl Network for Monoio {
         let (written, own) = stream.inner.write_all(own).await;
         stream.buf = own;
         written.map(drop)
+    }
+}
+
+impl Server for Monoio {
+    async fn serve_hello(stream: Stream) {
+        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
+        let stream = TokioIo::new(TcpStreamCompat::new(stream.inner));
+        let connection = http1::Builder::new().timer(MonoioTimer).serve_connection(stream, service);
+        connection.await.expect("the connection is closed between two requests");
     }
 }

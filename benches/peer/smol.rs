@@ -1,9 +1,12 @@
 //! smol: `LocalExecutor`, driven by `smol::block_on`.
 
-use super::{Network, Peer, Sure, Timers, std_listener};
+use super::{Network, Peer, Server, Sure, Timers, hello, std_listener};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Async, LocalExecutor, Task, Timer};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -96,5 +99,14 @@ impl Network for Smol {
 
     async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
         stream.write_all(buf).await
+    }
+}
+
+impl Server for Smol {
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
+        let connection =
+            http1::Builder::new().timer(SmolTimer::new()).serve_connection(FuturesIo::new(stream), service);
+        connection.await.expect("the connection is closed between two requests");
     }
 }

@@ -1,7 +1,11 @@
 //! tokio, `current_thread` and `tokio::spawn`, nothing else on: the baseline.
 
-use super::{Network, Peer, Timers, std_listener};
+use super::{Network, Peer, Server, Timers, hello, std_listener};
 use fragile::Fragile;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -87,5 +91,14 @@ impl Network for Tokio {
 
     async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
         stream.write_all(buf).await
+    }
+}
+
+impl Server for Tokio {
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        connection.await.expect("the connection is closed between two requests");
     }
 }

@@ -1,6 +1,6 @@
 //! tokio for tasks that are not `Send`: `LocalRuntime`, and `LocalSet` on a runtime of one thread.
 
-use super::{Network, Peer, Timers, Tokio};
+use super::{Network, Peer, Server, Timers, Tokio};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -120,6 +120,12 @@ macro_rules! as_tokio {
 
             fn write_all(stream: &mut TcpStream, buf: &[u8]) -> impl Future<Output = io::Result<()>> {
                 Tokio::write_all(stream, buf)
+            }
+        }
+
+        impl Server for $peer {
+            fn serve_hello(stream: TcpStream) -> impl Future<Output = ()> {
+                Tokio::serve_hello(stream)
             }
         }
     )* };

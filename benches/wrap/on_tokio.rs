@@ -1,7 +1,7 @@
 //! tokio with a wrapper around every task.
 
 use super::Wrap;
-use crate::peer::{Network, Peer, Timers, Tokio};
+use crate::peer::{Network, Peer, Server, Timers, Tokio};
 use fragile::Fragile;
 use std::future::Future;
 use std::io;
@@ -87,5 +87,12 @@ impl<W: Wrap> Network for TokioWith<W> {
 
     fn write_all(stream: &mut Self::Stream, buf: &[u8]) -> impl Future<Output = io::Result<()>> {
         Tokio::write_all(stream, buf)
+    }
+}
+
+/// The connection is followed as every task is; a request of its own is not.
+impl<W: Wrap> Server for TokioWith<W> {
+    fn serve_hello(stream: Self::Stream) -> impl Future<Output = ()> {
+        Tokio::serve_hello(stream)
     }
 }
