@@ -6,9 +6,9 @@
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::Peer;
+use crate::peer::Network;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -18,35 +18,32 @@ const SIZE: usize = 64;
 /// Each connection in a context of its own.
 pub(super) struct Echo;
 
-impl Case for Echo {
+impl<P: Network> Case<P> for Echo {
     const NAME: &'static str = "TCP echo, 50 connections, CPU of the server";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let client = thread::spawn(move || ask(address, ops / CONNECTIONS));
-        let took = P::block_on(serve::<P>(listener));
-        client.join().expect("the client ends");
-        took
+    fn run(ops: u64) -> Duration {
+        P::block_on(serve::<P>(ops / CONNECTIONS))
     }
 }
 
-async fn serve<P: Peer>(listener: TcpListener) -> Duration {
-    listener.set_nonblocking(true).expect("a non-blocking socket");
-    let listener = P::listener(listener).expect("a listener");
+async fn serve<P: Network>(rounds: u64) -> Duration {
+    let (listener, address) = P::listen().expect("a free port");
+    let client = thread::spawn(move || ask(address, rounds));
     let mut tasks = Vec::new();
     for _ in 0..CONNECTIONS {
         let stream = P::accept(&listener).await.expect("a connection");
-        tasks.push(P::spawn_in(&P::context(), echo::<P>(stream)));
+        tasks.push(P::spawn_here(&P::context(), echo::<P>(stream)));
     }
     let began = Stopwatch::start();
     for task in tasks {
         task.await.expect("the task neither panics nor is aborted");
     }
-    began.elapsed()
+    let took = began.elapsed();
+    client.join().expect("the client ends");
+    took
 }
 
-pub(super) async fn echo<P: Peer>(mut stream: P::Stream) {
+async fn echo<P: Network>(mut stream: P::Stream) {
     let mut buf = [0; SIZE];
     loop {
         match P::read(&mut stream, &mut buf).await.expect("a read") {

@@ -5,7 +5,7 @@
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::Peer;
+use crate::peer::Timers;
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
 use std::pin::pin;
@@ -17,10 +17,10 @@ const LONG: Duration = Duration::from_secs(60);
 /// Made and dropped, never polled.
 pub(super) struct Create;
 
-impl Case for Create {
+impl<P: Timers> Case<P> for Create {
     const NAME: &'static str = "a sleep, create + drop";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         P::block_on(async {
             let began = Stopwatch::start();
             for _ in 0..ops {
@@ -34,10 +34,10 @@ impl Case for Create {
 /// Polled once in between, so that it is in the wheel: what a timeout around something quick costs.
 pub(super) struct CreateAndPoll;
 
-impl Case for CreateAndPoll {
+impl<P: Timers> Case<P> for CreateAndPoll {
     const NAME: &'static str = "a sleep, create + poll + drop";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         // In pieces, since whoever has a budget for the operations of one poll would not register the rest.
         const A_POLL: u64 = 32;
         P::block_on(async {

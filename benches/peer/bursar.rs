@@ -1,6 +1,6 @@
 //! Bursar, accounting and all.
 
-use super::{Peer, hello};
+use super::{Network, Peer, Server, Timers, hello, std_listener};
 use context::Context;
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::server::conn::http1;
@@ -10,6 +10,7 @@ use runtime::net::{TcpListener, TcpStream};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -30,6 +31,18 @@ impl Peer for Bursar {
         runtime::Runtime::new().expect("a runtime").block_on(future)
     }
 
+    fn context() -> Context {
+        Context::root("bench")
+    }
+
+    fn spawn_here<F>(context: &Context, future: F) -> Self::Handle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        runtime::spawn_in(context, future)
+    }
+
     fn spawn<F>(future: F) -> Self::Handle<F::Output>
     where
         F: Future + Send + 'static,
@@ -38,34 +51,27 @@ impl Peer for Bursar {
         runtime::spawn(future)
     }
 
-    fn context() -> Context {
-        Context::root("bench")
-    }
-
-    fn spawn_in<F>(context: &Context, future: F) -> Self::Handle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        runtime::spawn_in(context, future)
-    }
-
     fn yield_now() -> impl Future<Output = ()> + Send {
         runtime::yield_now()
     }
+}
 
+impl Timers for Bursar {
     type Sleep = runtime::time::Sleep;
 
     fn sleep(duration: Duration) -> Self::Sleep {
         runtime::time::sleep(duration)
     }
+}
 
+impl Network for Bursar {
     type Listener = TcpListener;
 
     type Stream = TcpStream;
 
-    fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        TcpListener::from_std(listener)
+    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let (listener, address) = std_listener()?;
+        Ok((TcpListener::from_std(listener)?, address))
     }
 
     async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
@@ -84,6 +90,14 @@ impl Peer for Bursar {
         Ok(())
     }
 
+    async fn serve_hello(stream: TcpStream) {
+        let service = service_fn(|_| Context::root("GET /hello").run(async { Ok::<_, Infallible>(hello()) }));
+        let served = http1::Builder::new().timer(Timer).serve_connection(stream, service).await;
+        served.expect("the connection is closed between two requests");
+    }
+}
+
+impl Server for Bursar {
     async fn serve_hello(stream: TcpStream) {
         let service = service_fn(|_| Context::root("GET /hello").run(async { Ok::<_, Infallible>(hello()) }));
         let served = http1::Builder::new().timer(Timer).serve_connection(stream, service).await;

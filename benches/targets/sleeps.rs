@@ -1,88 +1,69 @@
 //! 100,000 tasks that each sleep once, the ends spread evenly over one second: the CPU that takes, and how late they wake.
 //!
-//! Lateness is from the deadline to the poll, in microseconds; the median of the repetitions, which take turns.
+//! The median of the repetitions, in each of which the runtimes take turns.
 //!
 //! `cargo bench -p benches --bench sleeps -- [--reps N]`
 //!
-//! What would make it worse: timers in milliseconds, one sleep of the loop for each timer, a heap of timers (log n moves
-//! each), a wheel that is walked where it is empty.
+//! What would make it worse: see the case.
 
-use benches::Peer;
-use benches::peer::{Bursar, Tokio};
-use rustix::time::{ClockId, clock_gettime};
-use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use benches::case::Punctuality;
+use benches::record::{CPU_MS, P50_US, P99_US, Record, ratio_of};
+use benches::sleeps;
 
-const SLEEPS: u32 = 100_000;
-const SPREAD: Duration = Duration::from_secs(1);
-/// Time to spawn them all before the first ends.
-const HEAD_START: Duration = Duration::from_millis(500);
+const SLEEPS: u64 = 100_000;
+const REPETITIONS: usize = 5;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let given = arguments.iter().position(|argument| argument == "--reps");
-    let repetitions = given.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(3).max(1);
-    let mut results: [Vec<Outcome>; 2] = Default::default();
+    let repetitions = given.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(REPETITIONS).max(1);
+    let row = sleeps();
+    let mut record = Record::new("sleeps");
+    let (absent, present): (Vec<_>, Vec<_>) = row
+        .contenders
+        .iter()
+        .map(|contender| (contender, (contender.unavailable)()))
+        .partition(|(_, reason)| reason.is_some());
+    let mut results = vec![Vec::new(); present.len()];
     for _ in 0..repetitions {
-        results[0].push(measure::<Bursar>());
-        results[1].push(measure::<Tokio>());
-    }
-    println!("| 100,000 sleeps over 1 s | CPU ms | late by p50, us | p99, us |");
-    println!("|---|---|---|---|");
-    for (peer, outcomes) in [Bursar::NAME, Tokio::NAME].into_iter().zip(&results) {
-        let median = |of: fn(&Outcome) -> f64| {
-            let mut numbers: Vec<f64> = outcomes.iter().map(of).collect();
-            numbers.sort_unstable_by(f64::total_cmp);
-            numbers[numbers.len() / 2]
-        };
-        let (cpu, p50, p99) = (
-            median(|outcome| outcome.cpu_ms),
-            median(|outcome| outcome.p50_us),
-            median(|outcome| outcome.p99_us),
-        );
-        println!("| {peer} | {cpu:.0} | {p50:.0} | {p99:.0} |");
-    }
-}
-
-struct Outcome {
-    cpu_ms: f64,
-    p50_us: f64,
-    p99_us: f64,
-}
-
-thread_local! {
-    static LATE: RefCell<Vec<Duration>> = const { RefCell::new(Vec::new()) };
-}
-
-fn measure<P: Peer>() -> Outcome {
-    LATE.with_borrow_mut(|late| {
-        late.clear();
-        late.reserve(SLEEPS as usize);
-    });
-    let cpu = P::block_on(async {
-        let start = Instant::now() + HEAD_START;
-        let tasks: Vec<_> =
-            (0..SLEEPS).map(|n| P::spawn(sleep_once::<P>(start + SPREAD * n / SLEEPS))).collect();
-        // The first polls register the timers; what is measured is the firing.
-        P::sleep(start.saturating_duration_since(Instant::now()) / 2).await;
-        let before = thread_cpu();
-        for task in tasks {
-            task.await.expect("the task neither panics nor is aborted");
+        for ((contender, _), results) in present.iter().zip(&mut results) {
+            results.push((contender.run)(SLEEPS));
         }
-        thread_cpu() - before
-    });
-    let mut late = LATE.take();
-    late.sort_unstable();
-    let percentile = |p: usize| late[late.len() * p / 100].as_secs_f64() * 1e6;
-    Outcome { cpu_ms: cpu.as_secs_f64() * 1e3, p50_us: percentile(50), p99_us: percentile(99) }
+    }
+    let baseline =
+        present.iter().position(|(contender, _)| contender.peer == "tokio").map(|at| results[at].clone());
+    println!("| {} | CPU ms | ratio | late by p50, us | p99, us |", row.case);
+    println!("|---|---|---|---|---|");
+    for ((contender, _), results) in present.iter().zip(&results) {
+        let of = |what: fn(&Punctuality) -> f64| median(results.iter().map(what));
+        let (cpu, p50, p99) = (
+            of(cpu_ms),
+            of(|result| result.p50.as_secs_f64() * 1e6),
+            of(|result| result.p99.as_secs_f64() * 1e6),
+        );
+        let pairs = |baseline: &Vec<Punctuality>| {
+            median(results.iter().zip(baseline).map(|(this, tokio)| cpu_ms(this) / cpu_ms(tokio)))
+        };
+        let ratio = baseline.as_ref().map_or(f64::NAN, pairs);
+        println!("| {} | {cpu:.0} | {ratio:.2} | {p50:.0} | {p99:.0} |", contender.peer);
+        for (unit, number) in [(CPU_MS, cpu), (&*ratio_of(CPU_MS), ratio), (P50_US, p50), (P99_US, p99)] {
+            record.number(row.case, contender.peer, unit, number);
+        }
+    }
+    for (contender, reason) in &absent {
+        let reason = reason.as_deref().unwrap_or_default();
+        println!("| {} | not available here: {reason} | | | |", contender.peer);
+        record.unavailable(row.case, contender.peer, reason);
+    }
+    record.save().expect("a file below `target`");
 }
 
-async fn sleep_once<P: Peer>(deadline: Instant) {
-    P::sleep(deadline.saturating_duration_since(Instant::now())).await;
-    let late = Instant::now().saturating_duration_since(deadline);
-    LATE.with_borrow_mut(|all| all.push(late));
+fn cpu_ms(result: &Punctuality) -> f64 {
+    result.cpu.as_secs_f64() * 1e3
 }
 
-fn thread_cpu() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("CPU time is not negative")
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_unstable_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
