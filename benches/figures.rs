@@ -64,7 +64,7 @@ impl fmt::Display for Figures {
         )?;
         writeln!(
             f,
-            "# Made anew, on purpose only, by: cargo bench -p benches --bench instructions -- --rebase"
+            "# Made anew, on purpose only, by: cargo bench -p benches --no-default-features --bench instructions -- --rebase"
         )?;
         writeln!(f, "{COMPILER}\t{}\n{CLOCK}\t{}", self.compiler, self.clock)?;
         self.cases.iter().try_for_each(|(case, figure)| writeln!(f, "{case}\t{figure:.1}"))

@@ -47,9 +47,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The body of the answer that [`Peer::serve_hello`] gives.
-pub const HELLO: &str = "hello";
-
 /// A single-threaded runtime.
 ///
 /// Its tasks need not be `Send`. But whoever may send tasks to other threads wants that of what it spawns, and then

@@ -43,7 +43,7 @@ async fn serve<P: Network>(rounds: u64) -> Duration {
     took
 }
 
-async fn echo<P: Network>(mut stream: P::Stream) {
+pub(super) async fn echo<P: Network>(mut stream: P::Stream) {
     let mut buf = [0; SIZE];
     loop {
         match P::read(&mut stream, &mut buf).await.expect("a read") {

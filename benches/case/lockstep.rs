@@ -11,9 +11,11 @@
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::Peer;
+use crate::peer::{Network, Server};
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
+use std::pin::pin;
 use std::time::Duration;
 
 const CONNECTIONS: u64 = 50;
@@ -27,41 +29,38 @@ pub const CLIENT: &str = "*lockstep*next_round*";
 /// 64 bytes back, each connection in a context of its own.
 pub(super) struct Echo;
 
-impl Case for Echo {
+impl<P: Network> Case<P> for Echo {
     const NAME: &'static str = "TCP echo, a request, in lock step";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
-        run::<P>(&ECHOED, ops, |stream| P::spawn_in(&P::context(), super::echo::echo::<P>(stream)))
+    fn run(ops: u64) -> Duration {
+        run::<P>(&ECHOED, ops, |stream| P::spawn_here(&P::context(), super::echo::echo::<P>(stream)))
     }
 }
 
 /// hyper's hello, each request in a root context of its own.
 pub(super) struct Hello;
 
-impl Case for Hello {
+impl<P: Server> Case<P> for Hello {
     const NAME: &'static str = "HTTP hello, a request, in lock step";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
-        run::<P>(super::http::REQUEST, ops, |stream| P::spawn_in(&P::context(), P::serve_hello(stream)))
+    fn run(ops: u64) -> Duration {
+        run::<P>(super::http::REQUEST, ops, |stream| P::spawn_here(&P::context(), P::serve_hello(stream)))
     }
 }
 
 /// Serves every connection by `serve`, and sends `request` on each of them as often as makes `ops` in all.
-fn run<P: Peer>(request: &'static [u8], ops: u64, serve: fn(P::Stream) -> P::Handle<()>) -> Duration {
-    let (listener, address) = listen();
-    let (bells, bell_address) = listen();
+fn run<P: Network>(request: &'static [u8], ops: u64, serve: fn(P::Stream) -> P::Handle<()>) -> Duration {
     P::block_on(async {
-        let listener = P::listener(listener).expect("a listener");
-        let bells = P::listener(bells).expect("a listener");
-        let mut client = Client::new(request, connect(bell_address));
+        let (listener, address) = P::listen().expect("a free port");
+        let mut client = Client::new(request, connect(address));
+        let mut bell = P::accept(&listener).await.expect("a connection");
         let mut tasks = Vec::new();
         for _ in 0..CONNECTIONS {
             client.streams.push(connect(address));
             tasks.push(serve(P::accept(&listener).await.expect("a connection")));
         }
-        // The last one that the poller hears of, so that it comes last.
-        let bell = P::accept(&bells).await.expect("a connection");
-        let took = P::spawn(ask::<P>(client, bell, ops / CONNECTIONS));
+        let rounds = ops / CONNECTIONS;
+        let took = P::spawn_here(&P::context(), async move { ask::<P>(client, &mut bell, rounds).await });
         let took = took.await.expect("the task neither panics nor is aborted");
         for task in tasks {
             task.await.expect("the task neither panics nor is aborted");
@@ -71,20 +70,33 @@ fn run<P: Peer>(request: &'static [u8], ops: u64, serve: fn(P::Stream) -> P::Han
 }
 
 /// The client's task. Its bell rings after the last request, so it is woken after the last server, and runs after it.
-async fn ask<P: Peer>(mut client: Client, mut bell: P::Stream, rounds: u64) -> Duration {
-    // Else the poller's first word of the bell, that one can write, might come before all requests.
-    client.ring();
-    hear::<P>(&mut bell).await;
+async fn ask<P: Network>(mut client: Client, bell: &mut P::Stream, rounds: u64) -> Duration {
+    first_ring::<P>(&client, bell).await;
     let began = Stopwatch::start();
     for _ in 0..rounds {
         client.next_round();
-        hear::<P>(&mut bell).await;
+        hear::<P>(bell).await;
     }
     client.finish();
     began.elapsed()
 }
 
-async fn hear<P: Peer>(bell: &mut P::Stream) {
+/// Rings when the task waits already, so that the poller has had its first word of every socket (one can write) when the
+/// first round begins: from then on it hears of requests first and of the bell last.
+async fn first_ring<P: Network>(client: &Client, bell: &mut P::Stream) {
+    let mut heard = pin!(hear::<P>(bell));
+    let mut rung = false;
+    poll_fn(|cx| {
+        let heard = heard.as_mut().poll(cx);
+        if !std::mem::replace(&mut rung, true) {
+            client.ring();
+        }
+        heard
+    })
+    .await;
+}
+
+async fn hear<P: Network>(bell: &mut P::Stream) {
     // One more than there is: a short read says that nothing is left, so the next one waits.
     let heard = P::read(bell, &mut [0; 2]).await.expect("a read");
     assert_eq!(heard, 1, "the bell rings once a round");
@@ -114,8 +126,8 @@ impl Client {
         self.ring();
     }
 
-    fn ring(&mut self) {
-        self.rope.write_all(&[1]).expect("a write");
+    fn ring(&self) {
+        (&self.rope).write_all(&[1]).expect("a write");
     }
 
     /// Takes the answers that are still out.
@@ -131,13 +143,6 @@ impl Client {
             }
         }
     }
-}
-
-fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.set_nonblocking(true).expect("a non-blocking socket");
-    let address = listener.local_addr().expect("an address");
-    (listener, address)
 }
 
 /// The kernel accepts for the listener, which need not run for that.

@@ -89,12 +89,6 @@ impl Network for Bursar {
         }
         Ok(())
     }
-
-    async fn serve_hello(stream: TcpStream) {
-        let service = service_fn(|_| Context::root("GET /hello").run(async { Ok::<_, Infallible>(hello()) }));
-        let served = http1::Builder::new().timer(Timer).serve_connection(stream, service).await;
-        served.expect("the connection is closed between two requests");
-    }
 }
 
 impl Server for Bursar {

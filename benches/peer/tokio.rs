@@ -92,13 +92,6 @@ impl Network for Tokio {
     async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
         stream.write_all(buf).await
     }
-
-    async fn serve_hello(stream: TcpStream) {
-        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
-        let connection =
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-        connection.await.expect("the connection is closed between two requests");
-    }
 }
 
 impl Server for Tokio {

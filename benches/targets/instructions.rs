@@ -17,17 +17,17 @@
 
 use benches::case::lockstep;
 use benches::figures::{Figures, Judgement, TOLERANCE};
+use benches::record::{INSTRUCTIONS, Record};
 use benches::{Contender, Row, case, rows};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 /// Ops of the two runs. Of a request on a connection fewer do: each is thousands of instructions.
 const RUNS: [u64; 2] = [1_000, 21_000];
 const RUNS_OF_REQUESTS: [u64; 2] = [1_000, 4_000];
-/// How often a count is taken.
+/// How often a count is taken for the committed figures.
 const COUNTS: usize = 3;
-/// And at most, before the gate fails on it.
+/// And at most, before the gate fails: what comes between, a thread that leaves the CPU, can only add.
 const COUNTS_MAX: usize = 6;
 /// How much slower than the machine callgrind is, generously.
 const SLOWNESS: u64 = 100;
@@ -51,8 +51,9 @@ const GATED: [&str; 13] = [
 ];
 /// How this program asks itself, under valgrind, to run one case.
 const CHILD: &str = "--run-one";
+const TARGET: &str = "instructions";
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
-const REBASE: &str = "cargo bench -p benches --bench instructions -- --rebase";
+const REBASE: &str = "cargo bench -p benches --no-default-features --bench instructions -- --rebase";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -99,30 +100,30 @@ struct Count {
     clock: String,
 }
 
-/// The least of several counts of one operation; more of them, if that is not near `figure`.
-fn count(row: &Row, contender: &Contender, figure: Option<f64>) -> Count {
-    let mut least = count_once(row, contender);
-    for n in 1..COUNTS_MAX {
-        let held = Judgement::of(least.instructions, figure) == Judgement::Held;
-        if n >= COUNTS && (held || figure.is_none()) {
-            break;
+/// An operation's count, from the least of both runs' counts, which are taken `counts` times; more often, if that is not
+/// near `figure`.
+fn count(row: &Row, contender: &Contender, counts: usize, figure: Option<f64>) -> Result<Count, String> {
+    let runs = if row.case.contains("a request") { RUNS_OF_REQUESTS } else { RUNS };
+    let mut least = [u64::MAX; 2];
+    let mut n = 0;
+    loop {
+        let mut clock = String::new();
+        for (ops, least) in runs.into_iter().zip(&mut least) {
+            let collected = collected(row.case, contender.peer, ops)?;
+            *least = collected.0.min(*least);
+            clock = collected.1;
         }
-        let another = count_once(row, contender);
-        if another.instructions < least.instructions {
-            least = another;
+        n += 1;
+        let instructions = least[1].saturating_sub(least[0]) as f64 / (runs[1] - runs[0]) as f64;
+        let held = figure.is_none() || Judgement::of(instructions, figure) == Judgement::Held;
+        if n >= counts && held || n >= COUNTS_MAX {
+            return Ok(Count { instructions, clock });
         }
     }
-    least
-}
-
-fn count_once(row: &Row, contender: &Contender) -> Count {
-    let runs = if row.case.contains("a request") { RUNS_OF_REQUESTS } else { RUNS };
-    let [few, many] = runs.map(|ops| collected(row.case, contender.peer, ops));
-    Count { instructions: (many.0 - few.0) as f64 / (runs[1] - runs[0]) as f64, clock: many.1 }
 }
 
 /// What callgrind counts in a process of its own, and what the program said.
-fn collected(case: &str, peer: &str, ops: u64) -> (u64, String) {
+fn collected(case: &str, peer: &str, ops: u64) -> Result<(u64, String), String> {
     let this = env::current_exe().expect("the path of this program");
     let output = Command::new("valgrind")
         // The environment lies on the stack and is searched: none, and it is the same everywhere.
@@ -135,55 +136,63 @@ fn collected(case: &str, peer: &str, ops: u64) -> (u64, String) {
         .output()
         .expect("valgrind runs");
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{case:?} on {peer} fails under valgrind:\n{complaints}");
     let count = complaints.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
-    let count = count.unwrap_or_else(|| panic!("callgrind says no count for {case:?}:\n{complaints}"));
-    (count, String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    match count.filter(|_| output.status.success()) {
+        Some(count) => Ok((count, String::from_utf8_lossy(&output.stdout).trim().to_owned())),
+        None => Err(format!("{case:?} on {peer} fails under valgrind:\n{complaints}")),
+    }
 }
 
 // ---- what is done with it ----------------------------------------------------------------------------------------
 
 fn table(words: &[String]) {
     let wanted = |row: &Row| words.is_empty() || words.iter().any(|word| row.case.contains(word.as_str()));
-    let mut results = Results::default();
+    let mut results = Record::new(TARGET);
     println!("| case | runtime | instructions | to tokio |");
     println!("|---|---|---|---|");
     for row in all_rows().filter(wanted) {
-        let counts: Vec<(&str, f64)> =
-            row.contenders.iter().map(|peer| (peer.peer, count(&row, peer, None).instructions)).collect();
+        // Those that wait for io_uring, or for a thread that does, cannot be counted.
+        let counts: Vec<(&str, f64)> = row.contenders.iter().filter_map(|peer| counted(&row, peer)).collect();
         let baseline = counts.iter().find(|(peer, _)| *peer == "tokio").map(|(_, count)| *count);
         for (peer, count) in counts {
             let ratio =
                 baseline.map_or_else(|| "-".to_owned(), |baseline| format!("{:.2}", count / baseline));
             println!("| {} | {peer} | {count:.0} | {ratio} |", row.case);
-            results.add(row.case, peer, count);
+            results.number(row.case, peer, INSTRUCTIONS, count);
         }
     }
-    results.write();
+    results.save().expect("the counts can be written");
+}
+
+fn counted(row: &Row, contender: &Contender) -> Option<(&'static str, f64)> {
+    if (contender.unavailable)().is_some() {
+        return None;
+    }
+    let count = count(row, contender, 1, None);
+    count.inspect_err(|error| eprintln!("{error}")).ok().map(|count| (contender.peer, count.instructions))
 }
 
 fn check() -> ExitCode {
     let committed = Figures::parse(&fs::read_to_string(FIGURES).expect("the committed figures"));
     let committed = committed.unwrap_or_else(|line| panic!("{FIGURES}: no figure: {line}"));
     let compiler = compiler();
-    let (mut results, mut failed, mut strange) = (Results::default(), 0, None);
+    let (mut results, mut failed, mut strange) = (Record::new(TARGET), 0, None);
     println!("| case | figure | counted | | |\n|---|---|---|---|---|");
     for row in gated_rows() {
-        strange = strange.or_else(|| {
-            let clock = count_once(&row, &row.contenders[0]).clock;
-            committed.strangeness(&compiler, &clock)
-        });
         let figure = committed.of(row.case);
-        let counted = count(&row, &row.contenders[0], figure.filter(|_| strange.is_none())).instructions;
+        let count = count(&row, &row.contenders[0], 1, figure.filter(|_| strange.is_none()));
+        let count = count.unwrap_or_else(|error| panic!("{error}"));
+        strange = strange.or_else(|| committed.strangeness(&compiler, &count.clock));
+        let counted = count.instructions;
         let judgement = Judgement::of(counted, figure);
         failed += usize::from(judgement != Judgement::Held);
         let (shown, off) = figure.map_or(("-".to_owned(), String::new()), |figure| {
             (format!("{figure:.1}"), format!("{:+.1} %", (counted / figure - 1.0) * 100.0))
         });
         println!("| {} | {shown} | {counted:.1} | {off} | {} |", row.case, judgement.verdict());
-        results.add(row.case, row.contenders[0].peer, counted);
+        results.number(row.case, row.contenders[0].peer, INSTRUCTIONS, counted);
     }
-    results.write();
+    results.save().expect("the counts can be written");
     verdict(failed + lost(&committed), strange)
 }
 
@@ -216,7 +225,7 @@ fn verdict(failed: usize, strange: Option<String>) -> ExitCode {
 fn rebase() {
     let mut figures = Figures { compiler: compiler(), ..Figures::default() };
     for row in gated_rows() {
-        let count = count(&row, &row.contenders[0], None);
+        let count = count(&row, &row.contenders[0], COUNTS, None).unwrap_or_else(|error| panic!("{error}"));
         println!("{}\t{:.1}", row.case, count.instructions);
         figures.cases.push((row.case.to_owned(), count.instructions));
         figures.clock = count.clock;
@@ -229,26 +238,4 @@ fn rebase() {
 fn compiler() -> String {
     let output = Command::new("rustc").arg("--version").output().expect("rustc runs");
     String::from_utf8_lossy(&output.stdout).trim().trim_start_matches("rustc ").to_owned()
-}
-
-/// What a summary reads.
-#[derive(Default)]
-struct Results(String);
-
-impl Results {
-    fn add(&mut self, case: &str, peer: &str, count: f64) {
-        self.0 += &format!("{case}\t{peer}\tinstructions\t{count:.1}\n");
-    }
-
-    fn write(&self) {
-        let path = target().join("benches/instructions.tsv");
-        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
-        fs::write(&path, &self.0).expect("the counts can be written");
-    }
-}
-
-/// `target`, or what stands for it: this program is `target/release/deps/instructions-..`.
-fn target() -> PathBuf {
-    let this = env::current_exe().expect("the path of this program");
-    this.ancestors().nth(3).unwrap_or(Path::new("target")).to_path_buf()
 }
