@@ -75,8 +75,9 @@ pub fn figures() -> Vec<Figure> {
             unit: "ns",
             sizes: decades(100_000),
             lines: vec![
-                Line { name: "scope of one of them, in no order", measure: contexts::scopes },
-                Line { name: "a root besides: create + run + finish", measure: contexts::roots },
+                Line { name: "scope, one after the other", measure: contexts::scopes_in_order },
+                Line { name: "scope, in no order", measure: contexts::scopes_in_no_order },
+                Line { name: "a root besides, all its life", measure: contexts::roots },
             ],
         },
         Figure {

@@ -12,15 +12,24 @@ const OPS: u64 = 1_000_000;
 /// Coprime to every power of ten: a walk by such steps comes by every context, and no prefetcher follows.
 const STRIDE: u64 = 7_919_993;
 
-/// ns for `Context::scope`, there and back, of one of `n`.
-pub(super) fn scopes(n: u64) -> f64 {
+/// ns for `Context::scope`, there and back, each of `n` in turn.
+pub(super) fn scopes_in_order(n: u64) -> f64 {
+    scopes(n, 1)
+}
+
+/// The same as requests come: in no order.
+pub(super) fn scopes_in_no_order(n: u64) -> f64 {
+    scopes(n, STRIDE)
+}
+
+fn scopes(n: u64, stride: u64) -> f64 {
     Bursar::block_on(async {
         let all = alive(n);
         let mut at = 0;
         let mut enter = |ops| {
             let began = Stopwatch::start();
             for op in 0..ops {
-                at = (at + STRIDE) % n;
+                at = (at + stride) % n;
                 all[at as usize].scope(|| black_box(op));
             }
             began.elapsed()

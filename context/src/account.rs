@@ -186,8 +186,9 @@ pub struct Snapshot {
 /// Cost: all registries are held while the nodes are read, some 100 ns for each.
 pub fn live() -> Vec<Snapshot> {
     current::settle();
-    let slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
+    let mut slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
     let mut live: Vec<_> = Ledger::with_everything(|everything| {
+        slices.retain(RunningSlice::runs_on);
         everything.nodes().filter(|node| node.id != 0).map(|node| snapshot(node, &slices)).collect()
     });
     live.sort_unstable_by_key(|snapshot: &Snapshot| snapshot.id);

@@ -17,6 +17,10 @@ impl Cell64 {
         Self(AtomicU64::new(0))
     }
 
+    pub(crate) const fn from(n: u64) -> Self {
+        Self(AtomicU64::new(n))
+    }
+
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);

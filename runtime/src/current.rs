@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) reactor: Reactor,
     /// What the leaf operations of the running poll may still do before they yield.
     pub(crate) budget: Cell<u32>,
+    /// Wakers are tracked or slow polls looked for.
+    pub(crate) watches_polls: bool,
     /// A list of wakers that is empty between uses; kept for its memory.
     pub(crate) due: Cell<Vec<Waker>>,
     /// The threads of `spawn_blocking`.
@@ -75,6 +77,7 @@ impl Core {
             time: TimeSource::new(epoch, config.paused),
             reactor,
             budget: Cell::new(BUDGET),
+            watches_polls: config.track_wakers || config.slow_poll.is_some(),
             due: Cell::new(Vec::new()),
             pool: Pool::new(pool_settings(&config), || ()),
             elsewhere: Arc::default(),

@@ -8,7 +8,7 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
-use crate::task::table::{Finished, Next, Polling};
+use crate::task::table::{Finished, Joiner, Next, Polling};
 use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
@@ -24,13 +24,14 @@ use std::time::Duration;
 type Place = &'static Location<'static>;
 type Panic = Box<dyn Any + Send>;
 
-/// How many polls at most before the loop looks at timers and I/O again. Looking costs a system call, ~300 ns: 1 ns a
+/// How many polls come between two looks at the clock and the inbox: a reading at each poll would cost more than many a
 /// poll.
-const POLLS_MAX: u32 = 256;
+const STRETCH_POLLS: u32 = 16;
+/// How many such stretches at most before the loop looks at timers and I/O again. Looking costs a system call, ~300 ns:
+/// 1 ns a poll.
+const STRETCHES_MAX: u32 = 16;
 /// And how long at most, ns: what waits for I/O should not wait for 256 slow polls.
-const STRETCH_MAX: u64 = 200_000;
-/// How often that is looked at, and the inbox: reading the clock at each poll would cost more than many a poll.
-const STRETCH_CHECK: u32 = 16;
+const TURN_MAX: u64 = 200_000;
 
 /// Runs `future`, and everything that was spawned, until `future` is ready.
 ///
@@ -139,25 +140,23 @@ fn empty_inbox(core: &Core) {
 /// Polls what is ready, in order; what is woken meanwhile goes to the back.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
-    let mut polls = 0;
-    while polls < POLLS_MAX {
-        polls += 1;
-        match core.tasks.next() {
-            None => break,
-            Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
-            Some(Next::Task(task)) => poll_task(core, task),
-            Some(Next::Bare { woken, .. }) => {
-                if root(woken) {
-                    return true;
+    for _ in 0..STRETCHES_MAX {
+        for _ in 0..STRETCH_POLLS {
+            match core.tasks.next() {
+                None => return false,
+                Some(Next::Task(task)) => poll_task(core, task),
+                Some(Next::Aborted(task)) => drop_task(task, JoinFailure::Cancelled),
+                Some(Next::Bare { woken, .. }) => {
+                    if root(woken) {
+                        return true;
+                    }
                 }
+                Some(Next::Stale) => {}
             }
-            Some(Next::Stale) => {}
         }
-        if polls % STRETCH_CHECK == 0 {
-            take_messages(core);
-            if harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX * harness::slowness() {
-                break;
-            }
+        take_messages(core);
+        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX * harness::slowness() {
+            break;
         }
     }
     false
@@ -166,7 +165,7 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
 #[inline]
 fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
-    if core.tracking.is_some() || core.config.slow_poll.is_some() {
+    if core.watches_polls {
         return poll_watched(core, task);
     }
     // The destructor of this waker does nothing; not to call that is worth a nanosecond a poll.
@@ -222,13 +221,16 @@ fn poll_with(mut task: Polling<'_>, waker: &Waker, look: impl FnOnce(&Share, Pla
     let mut cx = Context::from_waker(waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
-    let polled =
-        harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
+    // A panic of the future is caught below this call.
+    let polled = harness::poll(share, place, woken, || contents.poll(&mut cx));
     look(share, place);
-    match polled {
-        Ok(Poll::Pending) => task.suspend(),
-        Ok(Poll::Ready(())) => finish_task(task),
-        Err(panic) => fail_task(task, panic),
+    if polled.is_pending() {
+        return task.suspend();
+    }
+    match polled.into_panic() {
+        None if task.ends_plainly() => finish_plainly(task),
+        None => finish_task(task),
+        Some(panic) => fail_task(task, panic),
     }
 }
 
@@ -268,6 +270,17 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
     finish_task(task);
 }
 
+/// The usual end of a task, see [`Polling::ends_plainly`].
+#[inline]
+fn finish_plainly(task: Polling<'_>) {
+    if let Finished::Awaited { joiner, share } = task.finish() {
+        if let Some(Joiner::Task(joiner)) = joiner {
+            waker::wake(joiner);
+        }
+        drop(share);
+    }
+}
+
 fn finish_task(mut task: Polling<'_>) {
     let place = task.place();
     let ending = task.ending();
@@ -287,10 +300,10 @@ fn finish_task(mut task: Polling<'_>) {
 
 /// A waker may be foreign code: that runs on the account of the task that ends.
 #[inline]
-fn wake_joiner(joiner: Waker, share: &Share, place: Place) {
-    match waker::target(&joiner) {
-        Some(task) => waker::wake(task),
-        None => harness::visit(share, place, || contained("a join waker", || joiner.wake())),
+fn wake_joiner(joiner: Joiner, share: &Share, place: Place) {
+    match joiner {
+        Joiner::Task(task) => waker::wake(task),
+        Joiner::Foreign(waker) => harness::visit(share, place, || contained("a join waker", || waker.wake())),
     }
 }
 
@@ -302,6 +315,7 @@ fn drop_unwanted(mut task: Polling<'_>, place: Place) {
         report_panic(&mut task, &*panic);
         discard_panic(panic);
     }
+    task.retire();
 }
 
 /// Outside of the context, so that nothing of the way out is late.
@@ -342,7 +356,7 @@ fn fire_timers(core: &Core) {
 
 /// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready.
 fn poll_io(core: &Core) {
-    let asleep = core.tasks.queue().len() == 0 && core.inbox.fall_asleep();
+    let asleep = core.tasks.queue().is_empty() && core.inbox.fall_asleep();
     let next = if asleep { next_deadline(core) } else { None };
     let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
     let wait = match next {
@@ -359,7 +373,7 @@ fn poll_io(core: &Core) {
         core.inbox.open();
         empty_inbox(core);
     }
-    if let (Some(deadline), true, 0) = (jump, woken.is_empty(), core.tasks.queue().len()) {
+    if let (Some(deadline), true, true) = (jump, woken.is_empty(), core.tasks.queue().is_empty()) {
         core.time.advance_to(deadline);
     }
     wake_all(core, woken);

@@ -40,6 +40,8 @@ pub(crate) struct ThreadClock {
     rate: Cell<u64>,
     /// [`SLICE_MAX_NS`] and [`ANCHOR_MAX_NS`] in ticks.
     slice_max: Cell<u64>,
+    /// [`SLICE_MAX_NS`], stretched where everything is slow.
+    slice_max_ns: Cell<u64>,
     anchor_max: Cell<u64>,
 
     footing: Cell<Option<Footing>>,
@@ -59,6 +61,7 @@ impl ThreadClock {
             last: Cell::new(0),
             rate: Cell::new(0),
             slice_max: Cell::new(0),
+            slice_max_ns: Cell::new(SLICE_MAX_NS),
             anchor_max: Cell::new(0),
             footing: Cell::new(None),
             process: Cell::new(0),
@@ -111,28 +114,44 @@ impl ThreadClock {
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
         match self.glance() {
-            Some((cpu, wall)) => Stamp { cpu, wall, broken: false },
-            None => self.resync(),
+            Some((cpu, wall)) if wall.wrapping_sub(self.last.get()) <= self.slice_max.get() => {
+                self.commit(wall);
+                Stamp { cpu, wall, broken: false }
+            }
+            _ => self.resync(),
         }
     }
 
     /// CPU and wall time now, if they can be had without the real clock; else [`resync`](ThreadClock::resync). One `rdtsc`,
-    /// two comparisons of ages, one look at the mark and a multiplication: 5 ns more than the `rdtsc`. On the lower rungs,
-    /// and on a clock that is not started, it is always `None`: only there is a branch on the rung.
+    /// a comparison of ages, a look at the mark and a multiplication. On the lower rungs, and on a clock that is not
+    /// started, it is always `None`: only there is a branch on the rung.
+    ///
+    /// The caller looks how long the slice was that ends here: beyond [`slice_max_ns`](ThreadClock::slice_max_ns) the real
+    /// clock is to be read. Else it makes this the last stamp by [`commit`](ThreadClock::commit).
     #[inline(always)]
     pub(crate) fn glance(&self) -> Option<(u64, u64)> {
         // Before the mark: if it is intact afterwards, then there was no switch before the counter was read.
         let wall = tsc::read();
         let since_anchor = wall.wrapping_sub(self.anchor_wall.get());
-        let since_last = wall.wrapping_sub(self.last.get());
         let intact = self.mark.intact();
-        // `|` and not `||`: no condition waits for another (three jumps that are never taken, 19 instructions in all).
-        if !intact | (since_anchor > self.anchor_max.get()) | (since_last > self.slice_max.get()) {
+        // `|` and not `||`: no condition waits for another.
+        if !intact | (since_anchor > self.anchor_max.get()) {
             return None;
         }
-        self.last.set(wall);
         let cpu = self.anchor_cpu.get().wrapping_add(wall::short_ticks_to_ns(since_anchor, self.rate.get()));
         Some((cpu, wall))
+    }
+
+    /// A slice longer than this ends with a read of the real clock.
+    #[inline(always)]
+    pub(crate) fn slice_max_ns(&self) -> u64 {
+        self.slice_max_ns.get()
+    }
+
+    /// Makes the wall time of a [`glance`](ThreadClock::glance) that of the last stamp.
+    #[inline(always)]
+    pub(crate) fn commit(&self, wall: u64) {
+        self.last.set(wall);
     }
 
     /// Whether the thread may have left the CPU since the last stamp. Two loads; always true on the lower rungs.
@@ -268,7 +287,8 @@ impl ThreadClock {
         wall::refine(wall);
         let rate = wall::rate();
         if rate != self.rate.replace(rate) {
-            self.slice_max.set(wall::ns_to_ticks(SLICE_MAX_NS * slowness(), rate));
+            self.slice_max_ns.set(SLICE_MAX_NS * slowness());
+            self.slice_max.set(wall::ns_to_ticks(self.slice_max_ns.get(), rate));
             self.anchor_max.set(wall::ns_to_ticks(ANCHOR_MAX_NS, rate));
         }
     }

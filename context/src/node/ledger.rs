@@ -127,7 +127,7 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn limbo() -> &'static Self {
+    pub(crate) const fn limbo() -> &'static Self {
         &LIMBO
     }
 
@@ -265,12 +265,13 @@ impl Everything<'_> {
     }
 }
 
-/// A sequence lock around "context X has been running on this thread since its CPU clock stood at Y".
+/// "Context X has been running on this thread since its CPU clock stood at Y", for readers on other threads.
 ///
-/// The owner writes it at each switch with plain stores; readers retry.
+/// The owner writes it at each switch with three plain stores. `since` is what tells one slice from another, as no two of
+/// a thread begin at the same time; while the two are being changed it says so, and readers leave the slice out.
 #[derive(Debug)]
 pub(crate) struct Running {
-    sequence: AtomicU64,
+    /// The node's address, below some marks.
     context: AtomicU64,
     since: AtomicU64,
     clock: Mutex<Option<RemoteClock>>,
@@ -279,18 +280,32 @@ pub(crate) struct Running {
 /// What a reader saw.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunningSlice {
-    pub(crate) context: u64,
-    pub(crate) ns: u64,
+    running: &'static Running,
+    context: u64,
+    since: u64,
+    ns: u64,
 }
+
+impl RunningSlice {
+    /// What of it is `node`'s, ns. If the slice has ended meanwhile, another node may have come to that address: see
+    /// [`runs_on`](Self::runs_on).
+    pub(crate) fn of(&self, node: &Node) -> u64 {
+        if self.context == std::ptr::from_ref(node).addr() as u64 { self.ns } else { 0 }
+    }
+
+    /// Whether it has not ended; then its context has not gone.
+    pub(crate) fn runs_on(&self) -> bool {
+        self.running.sequence() == self.since
+    }
+}
+
+const CHANGING: u64 = u64::MAX;
+/// Nodes are aligned to more than the marks take.
+const MARKS: u64 = 7;
 
 impl Running {
     const fn new() -> Self {
-        Self {
-            sequence: AtomicU64::new(0),
-            context: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            clock: Mutex::new(None),
-        }
+        Self { context: AtomicU64::new(0), since: AtomicU64::new(0), clock: Mutex::new(None) }
     }
 
     pub(crate) fn open(&self, clock: Option<RemoteClock>) {
@@ -303,33 +318,38 @@ impl Running {
     }
 
     /// Owner only.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self, context: u64, since: u64) {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        self.since.store(CHANGING, Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::Release);
         self.context.store(context, Ordering::Relaxed);
-        self.since.store(since, Ordering::Relaxed);
-        self.sequence.store(sequence + 2, Ordering::Release);
+        self.since.store(since, Ordering::Release);
     }
 
+    /// Where the running slice began. Owner only.
+    #[inline(always)]
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// Which slice runs: another number for each.
     pub(crate) fn sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Acquire)
+        self.since.load(Ordering::Acquire)
     }
 
     /// The slice that runs on this ledger's thread now, by that thread's own clock. `None`: none, a manual clock, or
     /// the thread switched while we looked.
-    pub(crate) fn read(&self) -> Option<RunningSlice> {
-        let before = self.sequence();
-        let context = self.context.load(Ordering::Relaxed);
-        let since = self.since.load(Ordering::Relaxed);
-        if context == 0 || before % 2 == 1 {
+    pub(crate) fn read(&'static self) -> Option<RunningSlice> {
+        let since = self.sequence();
+        let context = self.context.load(Ordering::Relaxed) & !MARKS;
+        if context == 0 || since == CHANGING {
             return None;
         }
         // Held while reading, so that the thread cannot end and its id be given to another meanwhile.
         let now = (*self.clock.lock())?.read()?;
+        // What was read above was published before `since` changed, if it did: then that is seen here.
         std::sync::atomic::fence(Ordering::Acquire);
-        let ns = now.saturating_sub(since);
-        (self.sequence.load(Ordering::Relaxed) == before).then_some(RunningSlice { context, ns })
+        let slice = RunningSlice { running: self, context, since, ns: now.saturating_sub(since) };
+        slice.runs_on().then_some(slice)
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Node {
     pub(crate) gate: AtomicU64,
     /// Of `birth`, here again for the switch.
     pub(crate) id: u64,
-    /// Wall ticks when it was last switched out. Owner only.
+    /// Wall ticks when it was last switched out, or made. Owner only.
     pub(crate) last_out: Cell64,
     /// Shares on the owner's thread. Owner only.
     pub(crate) shares: AtomicU32,
@@ -211,7 +211,7 @@ impl Node {
         Self {
             gate: AtomicU64::new(birth.owner),
             id: birth.id,
-            last_out: Cell64::new(),
+            last_out: Cell64::from(birth.opened),
             shares: AtomicU32::new(0),
             budgeted: birth.budgeted,
             local: Cells::new(),

@@ -114,7 +114,7 @@ pub(super) fn without_children(node: &Node) -> Tally {
 
 /// ns of the slices that run in this very context.
 pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> u64 {
-    slices.iter().filter(|slice| slice.context == node.id).map(|slice| slice.ns).sum()
+    slices.iter().map(|slice| slice.of(node)).sum()
 }
 
 /// Cancels everything below `top` that is not cancelled yet; returns who is to be woken, outside the lock.
