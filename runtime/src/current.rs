@@ -108,8 +108,7 @@ impl Core {
     pub(crate) fn poll_leaf<T>(&self, waker: &Waker, operation: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let left = self.budget.get();
         if left == 0 {
-            waker.wake_by_ref();
-            return Poll::Pending;
+            return exhausted(waker);
         }
         let poll = operation();
         if poll.is_ready() {
@@ -117,6 +116,13 @@ impl Core {
         }
         poll
     }
+}
+
+#[cold]
+#[inline(never)]
+fn exhausted<T>(waker: &Waker) -> Poll<T> {
+    waker.wake_by_ref();
+    Poll::Pending
 }
 
 fn pool_settings(config: &Config) -> pool::Settings {

@@ -61,7 +61,7 @@ impl Packed {
         (self.0 >> SLOT_BITS) as u16
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(crate) const fn generation(self) -> u32 {
         (self.0 >> (RUNTIME_BITS + SLOT_BITS)) as u32
     }
