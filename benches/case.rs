@@ -3,6 +3,7 @@
 mod echo;
 mod http;
 mod idle;
+pub mod lockstep;
 mod ping_pong;
 mod remote;
 mod sleeps;
@@ -16,6 +17,7 @@ pub use idle::Resident;
 pub use sleeps::Punctuality;
 
 use crate::lineup::{bursar_alone, executors, networks, servers, timers, wraps};
+use crate::peer::{Bursar, Peer, Tokio};
 use crate::reach;
 use std::time::Duration;
 
@@ -92,6 +94,20 @@ pub fn sleeps() -> Row<Punctuality> {
 /// Memory of idle tasks: to be run once a process.
 pub fn idle() -> Vec<Row<Resident>> {
     vec![executors::<idle::OneContext, _>(), executors::<idle::ContextPerTask, _>()]
+}
+
+/// What is only counted, since its time is half the client's. Of runtimes that wait before they read: whoever tries first
+/// falls out of step.
+pub fn counted() -> Vec<Row> {
+    vec![pair::<lockstep::Echo>(), pair::<lockstep::Hello>()]
+}
+
+fn pair<C: Case<Bursar> + Case<Tokio>>() -> Row {
+    let contenders = vec![
+        Contender { peer: Bursar::NAME, unavailable: Bursar::unavailable, run: <C as Case<Bursar>>::run },
+        Contender { peer: Tokio::NAME, unavailable: Tokio::unavailable, run: <C as Case<Tokio>>::run },
+    ];
+    row(<C as Case<Bursar>>::NAME, contenders)
 }
 
 /// A row of the table, with its goal.

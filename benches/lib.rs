@@ -12,6 +12,7 @@
 //! Without the feature `peers` (on by default) only Bursar and tokio are compiled.
 
 pub mod case;
+pub mod figures;
 pub mod peer;
 pub mod reach;
 pub mod record;

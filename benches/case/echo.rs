@@ -1,8 +1,8 @@
 //! A server that echoes 64 bytes on 50 connections over loopback: CPU ns of its thread for a request, kernel and all.
 //!
 //! The kernel has nine tenths of it. What would make it worse: a system call that is known to end in `EAGAIN`, more than
-//! one `epoll_wait` for the requests that are there, a wake that does more than queue. The instructions counted of this
-//! case include the client's, which are as many for everyone.
+//! one `epoll_wait` for the requests that are there, a wake that does more than queue.
+//! Instructions are counted of `lockstep`.
 
 use super::Case;
 use super::stopwatch::Stopwatch;
@@ -43,7 +43,7 @@ async fn serve<P: Network>(rounds: u64) -> Duration {
     took
 }
 
-async fn echo<P: Network>(mut stream: P::Stream) {
+pub(super) async fn echo<P: Network>(mut stream: P::Stream) {
     let mut buf = [0; SIZE];
     loop {
         match P::read(&mut stream, &mut buf).await.expect("a read") {

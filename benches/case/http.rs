@@ -3,7 +3,7 @@
 //! Everyone uses hyper, through the runtime's own adaptors and with hyper's timeout for heads on. On Bursar each request
 //! has a root context, which is charged and finished; nothing is logged. What would make it worse: what makes the echo
 //! worse; a timer that costs an allocation or a place in the wheel for each request; a context that is not reused
-//! memory. The instructions counted of this case include the client's, which are as many for everyone.
+//! memory. Instructions are counted of `lockstep`.
 
 use super::Case;
 use super::stopwatch::Stopwatch;
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 const CONNECTIONS: u64 = 50;
-const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
+pub(super) const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Each request in a root context of its own.

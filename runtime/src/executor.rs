@@ -155,7 +155,7 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
         }
         if polls % STRETCH_CHECK == 0 {
             take_messages(core);
-            if harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX {
+            if harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX * harness::slowness() {
                 break;
             }
         }

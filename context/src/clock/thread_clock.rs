@@ -6,7 +6,7 @@ use super::ladder::{self, Footing};
 use super::manual::Manual;
 use super::mark::Mark;
 use super::thread_time::{process_id, thread_cpu_ns};
-use super::{Clock, Rung, Stamp, os, tsc, wall};
+use super::{Clock, Rung, Stamp, os, slowness, tsc, wall};
 
 /// A slice longer than this ends with a read of the real clock. It bounds what a slice can be wrong by where the mark
 /// does not see everything (a blocking call on a blind kernel, an interrupt or a stolen CPU), and costs 1 % of it.
@@ -268,7 +268,7 @@ impl ThreadClock {
         wall::refine(wall);
         let rate = wall::rate();
         if rate != self.rate.replace(rate) {
-            self.slice_max.set(wall::ns_to_ticks(SLICE_MAX_NS, rate));
+            self.slice_max.set(wall::ns_to_ticks(SLICE_MAX_NS * slowness(), rate));
             self.anchor_max.set(wall::ns_to_ticks(ANCHOR_MAX_NS, rate));
         }
     }
