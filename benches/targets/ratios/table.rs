@@ -1,8 +1,5 @@
 //! What is reached and what is not, and beside whom: Markdown, from what the other targets left behind.
 //!
-//! `cargo bench -p benches` runs this one last. `cargo bench -p benches --bench table -- --write` measures nothing and
-//! writes `docs/performance/table.md`; without `--write` it prints.
-//!
 //! What would make it worse: a target that was run on another day, or with other load. Each replaces its own numbers only.
 
 use benches::reach::{Bound, GOALS, Goal, Verdict};
@@ -15,22 +12,19 @@ use std::path::PathBuf;
 /// What stands in another table than the runtimes do: tokio with something around each task.
 const FOLLOWED: &str = "tokio + ";
 
-fn main() {
-    let entries = load().unwrap_or_default();
-    let document = document(&entries);
-    if std::env::args().any(|argument| argument == "--write") {
-        let path: PathBuf =
-            [env!("CARGO_MANIFEST_DIR"), "..", "docs", "performance", "table.md"].iter().collect();
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        std::fs::write(&path, document).expect("a file in `docs`");
-    } else {
-        print!("{document}");
-    }
+pub(crate) fn print() {
+    print!("\n{}", document(&load().unwrap_or_default()));
+}
+
+pub(crate) fn write() {
+    let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "docs", "performance"].iter().collect();
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("table.md"), document(&load().unwrap_or_default())).expect("a file in `docs`");
 }
 
 fn document(entries: &[Entry]) -> String {
     let mut text = String::from("# What is reached, and beside whom\n\n");
-    text += "Written by `cargo bench -p benches --bench table -- --write` from what the other targets measured.\n";
+    text += "Written by `cargo bench -p benches --bench ratios -- --table --write` from what all targets measured.\n";
     text += &machine();
     text += &reached(entries);
     let runtimes = |entry: &Entry| !entry.peer.starts_with(FOLLOWED) && !follows(entries, entry);
