@@ -4,10 +4,10 @@
 //! follows work through polls, as Bursar's contexts do, is a [`Wrap`]. Who stands in which row says `lineup`, and what is
 //! to be reached [`reach`].
 //!
-//! The targets are the ways to measure. `ratios` prints the table, `cases` is criterion's view of the same,
-//! `instructions` counts them under callgrind, `memory` counts allocations and resident bytes, `sleeps` asks how late
-//! timers are. Each leaves what it measured in a file ([`record`]), and `table` makes of these the Markdown that says
-//! what is reached and what is not. `docs/performance.md` has the method and the results.
+//! The targets are the ways to measure. `ratios` takes the runtimes back to back, `cases` is criterion's view of the same,
+//! `instructions` counts them under callgrind, `memory` counts allocations and resident bytes. Each leaves what it
+//! measured in a file ([`record`]), and `ratios`, the last, makes of these the Markdown that says what is reached and
+//! what is not. `docs/performance.md` has the method and the results.
 //!
 //! Without the feature `peers` (on by default) only Bursar and tokio are compiled.
 

@@ -1,4 +1,4 @@
-//! What the targets measured, for `table`: a file a target below `target/benches`, a line a number, its fields separated
+//! What the targets measured, for the table: a file a target below `target/benches`, a line a number, its fields separated
 //! by tabs: case, peer, unit, value.
 //!
 //! A target that measures only some rows replaces those and keeps the rest.

@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// monoio with its timers.
+/// monoio with its timers. A task that wakes itself goes to the front of its queue, so among many that yield one runs on.
 #[derive(Debug)]
 pub struct Monoio;
 

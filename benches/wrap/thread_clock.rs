@@ -62,5 +62,5 @@ impl<F: Future> Future for Timed<F> {
 
 fn thread_ns() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
-    (now.tv_sec * 1_000_000_000 + now.tv_nsec).cast_unsigned()
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).expect("CPU time is not negative")
 }

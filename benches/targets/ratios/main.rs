@@ -1,11 +1,17 @@
-//! The table: ns per operation of each runtime, and the ratio to tokio.
+//! The table: ns per operation of each runtime, and the ratio to tokio; then 100,000 sleeps; then what is reached of all
+//! that has been measured, by this target and the others.
 //!
 //! Machines are noisy and change their speed while they measure. So every repetition runs the runtimes of a row back to
 //! back, the ratio is taken within the repetition, and the table shows the median of the ratios.
 //!
-//! `cargo bench -p benches --bench ratios -- [WORD..] [--reps N]`: only rows whose name contains one of the words.
+//! `cargo bench -p benches --bench ratios -- [WORD..] [--reps N] [--table] [--write]`: only rows whose name contains one
+//! of the words; with so many repetitions; `--table` measures nothing and shows what there is; `--write` puts that into
+//! `docs/performance/table.md`. `cargo bench -p benches` runs this target last, so that it finds the others' numbers.
 //!
 //! What would make it worse: see each case.
+
+mod sleeps;
+mod table;
 
 use benches::record::{NS, Record, ratio_of};
 use benches::{Contender, Row, rows};
@@ -14,37 +20,72 @@ use std::time::Duration;
 /// How long one measurement lasts: far above the clock's grain, below a change of the machine's speed.
 const SPAN: Duration = Duration::from_millis(15);
 const REPETITIONS: usize = 15;
+/// Of what takes a second and a half for each runtime.
+const REPETITIONS_OF_SLEEPS: usize = 5;
 
 fn main() {
-    let (repetitions, words) = arguments();
-    let wanted = |row: &Row| words.is_empty() || words.iter().any(|word| row.case.contains(word.as_str()));
+    let wish = Wish::of(std::env::args().skip(1));
+    if !wish.table_only {
+        measure_all(&wish);
+    }
+    if wish.write {
+        table::write();
+    } else if wish.table_only || wish.words.is_empty() {
+        table::print();
+    }
+}
+
+/// What the arguments ask for.
+struct Wish {
+    words: Vec<String>,
+    repetitions: Option<usize>,
+    table_only: bool,
+    write: bool,
+}
+
+impl Wish {
+    fn of(mut arguments: impl Iterator<Item = String>) -> Self {
+        let mut wish = Self { words: Vec::new(), repetitions: None, table_only: false, write: false };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--bench" => {}
+                "--table" => wish.table_only = true,
+                "--write" => wish.write = true,
+                "--reps" => {
+                    let number = arguments.next().and_then(|number| number.parse().ok());
+                    wish.repetitions = Some(number.expect("--reps takes a number"));
+                }
+                _ => wish.words.push(argument),
+            }
+        }
+        wish
+    }
+
+    fn wants(&self, case: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| case.contains(word.as_str()))
+    }
+
+    fn repetitions(&self, usual: usize) -> usize {
+        self.repetitions.unwrap_or(usual).max(1)
+    }
+}
+
+fn measure_all(wish: &Wish) {
     let mut record = Record::new("ratios");
     println!(
-        "| case | bursar ns | tokio ns | ratio | goal | the others: ratio to tokio, or ns where tokio has no such thing |"
+        "| case | bursar ns | tokio ns | ratio | goal | the others' ratio to tokio; ns where tokio has none |"
     );
     println!("|---|---|---|---|---|---|");
-    for row in rows().iter().filter(|row| wanted(row)) {
-        let results = measure(row, repetitions);
+    for row in rows().iter().filter(|row| wish.wants(row.case)) {
+        let results = measure(row, wish.repetitions(REPETITIONS));
         println!("{}", shown(row, &results));
         note(&mut record, row.case, &results);
     }
-    record.save().expect("a file below `target`");
-}
-
-fn arguments() -> (usize, Vec<String>) {
-    let mut repetitions = REPETITIONS;
-    let mut words = Vec::new();
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--reps" => {
-                let number = arguments.next().and_then(|number| number.parse().ok());
-                repetitions = number.expect("--reps takes a number");
-            }
-            _ => words.push(argument),
-        }
+    let row = benches::sleeps();
+    if wish.wants(row.case) {
+        sleeps::measure(&row, wish.repetitions(REPETITIONS_OF_SLEEPS), &mut record);
     }
-    (repetitions.max(1), words)
+    record.save().expect("a file below `target`");
 }
 
 /// What one contender did.
