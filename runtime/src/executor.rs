@@ -154,7 +154,7 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
             }
         }
         take_messages(core);
-        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX {
+        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX * harness::slowness() {
             break;
         }
     }
