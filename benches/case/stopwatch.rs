@@ -7,10 +7,12 @@ use std::time::Duration;
 pub struct Stopwatch(Timespec);
 
 impl Stopwatch {
+    /// From now on.
     pub fn start() -> Self {
         Self(clock_gettime(ClockId::ThreadCPUTime))
     }
 
+    /// Since the start.
     pub fn elapsed(&self) -> Duration {
         let span = clock_gettime(ClockId::ThreadCPUTime) - self.0;
         span.try_into().expect("CPU time does not go back")
