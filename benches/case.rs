@@ -59,6 +59,7 @@ pub fn rows() -> Vec<Row> {
         row::<remote::Throughput>(Some(0.6)),
         row::<timers::Create>(None),
         row::<timers::CreateAndPoll>(Some(0.35)),
+        alone::<timers::Fire>(),
         row::<echo::Echo>(None),
         row::<http::Hello>(Some(0.97)),
         alone::<switch::InContext>(),

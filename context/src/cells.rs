@@ -17,10 +17,6 @@ impl Cell64 {
         Self(AtomicU64::new(0))
     }
 
-    pub(crate) const fn from(n: u64) -> Self {
-        Self(AtomicU64::new(n))
-    }
-
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
@@ -103,6 +99,31 @@ fields!(
     db_waiting,
     db_rows,
 );
+
+impl Cells {
+    /// Adds what is in here to `tally`; unless `all`, only what polls write, since the rest is zero.
+    #[inline]
+    pub(crate) fn add_to(&self, tally: &mut Tally, all: bool) {
+        if all {
+            *tally += &self.read();
+            return;
+        }
+        tally.cpu = tally.cpu.wrapping_add(self.cpu.get());
+        tally.polls = tally.polls.wrapping_add(self.polls.get());
+        tally.queued = tally.queued.wrapping_add(self.queued.get());
+        tally.blocked = tally.blocked.wrapping_add(self.blocked.get());
+    }
+
+    /// Sets them to zero; unless `all`, only what polls write.
+    #[inline]
+    pub(crate) fn clear(&mut self, all: bool) {
+        if all {
+            *self = Self::new();
+            return;
+        }
+        [&self.cpu, &self.polls, &self.queued, &self.blocked].into_iter().for_each(|cell| cell.set(0));
+    }
+}
 
 impl From<Usage> for Tally {
     fn from(usage: Usage) -> Self {

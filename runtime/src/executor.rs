@@ -8,6 +8,7 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
+use crate::task::slots::NO_JOINER;
 use crate::task::table::{Finished, Joiner, Next, Polling};
 use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
@@ -111,7 +112,6 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bo
     if let Some(tracking) = core.tracking.as_ref().filter(|_| !done) {
         report_orphans(core, tracking);
     }
-    fire_timers(core);
     if !done && !is_done() {
         poll_io(core);
     }
@@ -142,16 +142,15 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
     for _ in 0..STRETCHES_MAX {
         for _ in 0..STRETCH_POLLS {
-            match core.tasks.next() {
+            match core.tasks.next(|task| poll_task(core, task)) {
                 None => return false,
-                Some(Next::Task(task)) => poll_task(core, task),
+                Some(Next::Polled | Next::Stale) => {}
                 Some(Next::Aborted(task)) => drop_task(task, JoinFailure::Cancelled),
-                Some(Next::Bare { woken, .. }) => {
+                Some(Next::Bare { woken }) => {
                     if root(woken) {
                         return true;
                     }
                 }
-                Some(Next::Stale) => {}
             }
         }
         take_messages(core);
@@ -162,7 +161,7 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     false
 }
 
-#[inline]
+#[inline(always)]
 fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
     if core.watches_polls {
@@ -228,6 +227,7 @@ fn poll_with(mut task: Polling<'_>, waker: &Waker, look: impl FnOnce(&Share, Pla
         return task.suspend();
     }
     match polled.into_panic() {
+        None if task.ends_plainly() => finish_plainly(task),
         None => finish_task(task),
         Some(panic) => fail_task(task, panic),
     }
@@ -267,6 +267,16 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
         discard_panic(panic);
     }
     finish_task(task);
+}
+
+/// The usual end of a task, see [`Polling::ends_plainly`].
+#[inline]
+fn finish_plainly(task: Polling<'_>) {
+    let (joiner, share) = task.finish_plainly();
+    if joiner != NO_JOINER {
+        waker::wake(joiner);
+    }
+    drop(share);
 }
 
 fn finish_task(mut task: Polling<'_>) {
@@ -325,33 +335,15 @@ fn report_panic(task: &mut Polling<'_>, panic: &(dyn Any + Send)) {
     context::sentinel::report(ReportKind::UnhandledPanic, &name, place, context::panic_message(panic));
 }
 
-/// Wakes the timers that are due: first collected, then woken, so that a waker may use the timers (trap 12).
-fn fire_timers(core: &Core) {
-    let mut due = core.due.take();
-    {
-        let mut timers = core.timers.borrow_mut();
-        if timers.len() > 0 {
-            let now = core.time.now();
-            if core.time.is_paused() {
-                timers.advance_exact(now, &mut due);
-            } else {
-                timers.advance(now, &mut due);
-            }
-        }
-    }
-    wake_all(core, due);
-}
-
-/// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready.
+/// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready. Then wakes whom that
+/// concerns, I/O before timers: so what was there in time wins over its timeout.
+///
+/// Timers are looked at after the wait and not before, so that a timer's wake-up costs one system call to wait, and not a
+/// second one to look again for I/O.
 fn poll_io(core: &Core) {
     let asleep = core.tasks.queue().is_empty() && core.inbox.fall_asleep();
-    let next = if asleep { next_deadline(core) } else { None };
-    let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
-    let wait = match next {
-        _ if !asleep || jump.is_some() => Wait::No,
-        Some(deadline) if !core.time.is_paused() => Wait::Until(core.time.real_at(deadline)),
-        _ => Wait::Forever,
-    };
+    let jump = if asleep { jump_target(core) } else { None };
+    let wait = if asleep && jump.is_none() { until_next_timer(core) } else { Wait::No };
     let mut woken = core.due.take();
     // One reading for all that a wait brings: they became ready before it ended.
     let mut stamp = None;
@@ -369,17 +361,44 @@ fn poll_io(core: &Core) {
     if let (Some(deadline), true, true) = (jump, woken.is_empty(), core.tasks.queue().is_empty()) {
         core.time.advance_to(deadline);
     }
+    collect_timers(core, &mut woken);
     wake_all(core, woken);
 }
 
-fn next_deadline(core: &Core) -> Option<u64> {
+/// Where paused time jumps to if nothing happens until then: the next deadline, unless something is going on elsewhere.
+fn jump_target(core: &Core) -> Option<u64> {
+    let may_jump = core.time.is_paused() && !core.has_work_elsewhere();
+    if may_jump { core.timers.borrow_mut().next_exact() } else { None }
+}
+
+/// How long a loop with nothing to do sleeps.
+fn until_next_timer(core: &Core) -> Wait {
     if core.time.is_paused() {
-        core.timers.borrow_mut().next_exact()
-    } else {
-        core.timers.borrow().next_deadline()
+        return Wait::Forever;
+    }
+    match core.timers.borrow_mut().next_wake() {
+        // By the clock as it was read last: one that has come due since then ends the wait at once.
+        Some(wake) if wake <= core.time.recent_ns() => Wait::No,
+        Some(wake) => Wait::Until(core.time.real_at(wake)),
+        None => Wait::Forever,
     }
 }
 
+/// Appends the wakers of the timers that are due. They are woken later, so that a waker may use the timers (trap 12).
+fn collect_timers(core: &Core, due: &mut Vec<Waker>) {
+    let mut timers = core.timers.borrow_mut();
+    if timers.len() == 0 {
+        return;
+    }
+    let now = core.time.passed();
+    if core.time.is_paused() {
+        timers.advance_exact(now, due);
+    } else {
+        timers.advance(now, due);
+    }
+}
+
+/// First collected, then woken: see [`collect_timers`].
 fn wake_all(core: &Core, mut wakers: Vec<Waker>) {
     for waker in wakers.drain(..) {
         // Ours only queue. A foreign one may do anything, and may panic.

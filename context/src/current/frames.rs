@@ -78,7 +78,14 @@ impl<'a> Frame<'a> {
             let before = slot.switch_to(held);
             let place = slot.place.replace(Some(place));
             let lends = slot.lends.replace(true);
-            Self { before, lender: PhantomData, place, base: slot.base.replace(slot.guards.get()), lends, kind }
+            Self {
+                before,
+                lender: PhantomData,
+                place,
+                base: slot.base.replace(slot.guards.get()),
+                lends,
+                kind,
+            }
         })
     }
 

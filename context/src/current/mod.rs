@@ -6,6 +6,7 @@
 //! current before them, and put it back.
 
 mod frames;
+mod handle;
 mod share;
 mod switch;
 
@@ -20,7 +21,7 @@ use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Name, Node};
+use crate::node::{Context, Here, Node};
 use crate::report::ReportKind;
 use share::NOBODY;
 use std::cell::{Cell, RefCell};
@@ -268,16 +269,19 @@ pub(crate) struct Origin {
     pub(crate) now: u64,
     pub(crate) class: &'static Class,
     /// What was current there.
-    pub(crate) made_in: Option<Name>,
+    pub(crate) made_in: Option<(&'static Class, u64)>,
+    pub(crate) here: Here,
 }
 
+#[inline]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
     SLOT.with(|slot| {
         slot.ready();
         let ledger = slot.ledger.get();
         let class = slot.class(class, place);
-        let made_in = slot.current_node().map(Node::name);
-        Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class, made_in }
+        let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
+        let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
+        Origin { ledger, owner, id, now, class, made_in, here: handle::here(slot) }
     })
 }
 
@@ -318,6 +322,12 @@ pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
     SLOT.with(|slot| slot.clock.ticks_to_ns(ticks))
 }
 
+/// Wall ticks at the last switch on this thread: for what follows it at once.
+#[inline]
+pub(crate) fn last_switch() -> u64 {
+    SLOT.with(|slot| if slot.books().is_some() { slot.clock.last_wall() } else { slot.clock.wall() })
+}
+
 /// Charges the slice that runs on this thread up to now.
 pub(crate) fn settle() {
     SLOT.with(|slot| {
@@ -346,7 +356,7 @@ pub(crate) fn settle_within(node: &Node) {
 pub(crate) fn charge(node: &Node, tally: &Tally) {
     SLOT.with(|slot| {
         if node.birth.owner == slot.id.get() && tally.cpu == 0 {
-            node.local.add(tally);
+            node.add(tally);
         } else {
             node.abroad().shared.absorb(tally);
         }
@@ -431,7 +441,13 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
 /// The same in a context that another thread made, or in none.
 #[cold]
 #[inline(never)]
-fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
+fn poll_elsewhere<R>(
+    slot: &Slot,
+    share: &Share,
+    place: Place,
+    woken: u64,
+    f: impl FnOnce() -> R,
+) -> (R, bool) {
     slot.resume_elsewhere(share, place, woken);
     let _visit = Visit { slot, share };
     let _counted = Counted { slot, share };
@@ -451,23 +467,43 @@ pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R 
 impl Slot {
     /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
     /// across threads they are unique, not in order.
+    #[inline]
     fn fresh_id(&self) -> u64 {
-        static BLOCKS: AtomicU64 = AtomicU64::new(1);
-        const BLOCK: u64 = 256;
-        let (mut next, mut end) = self.ids.get();
+        let (next, end) = self.ids.get();
         if next == end {
-            next = BLOCKS.fetch_add(BLOCK, Relaxed);
-            end = next + BLOCK;
+            return self.fresh_block();
         }
         self.ids.set((next + 1, end));
         next
     }
 
+    #[cold]
+    #[inline(never)]
+    fn fresh_block(&self) -> u64 {
+        static BLOCKS: AtomicU64 = AtomicU64::new(1);
+        const BLOCK: u64 = 256;
+        let next = BLOCKS.fetch_add(BLOCK, Relaxed);
+        self.ids.set((next + 1, next + BLOCK));
+        next
+    }
+
+    #[inline]
     fn class(&self, name: &str, place: Place) -> &'static Class {
         let cached = &self.classes[((name.as_ptr().addr() >> 4) ^ name.len()) % CLASS_CACHE];
-        if let Some(class) = cached.get().filter(|class| class.name == name) {
-            return class;
+        match cached.get() {
+            Some(class) if class.name == name => class,
+            _ => self.look_up_class(cached, name, place),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_up_class(
+        &self,
+        cached: &Cell<Option<&'static Class>>,
+        name: &str,
+        place: Place,
+    ) -> &'static Class {
         match class::intern(name) {
             Interned::Class(class) => {
                 cached.set(Some(class));

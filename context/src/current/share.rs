@@ -85,6 +85,12 @@ impl Share {
         }
     }
 
+    /// Whether it is nobody's.
+    #[inline]
+    pub fn is_nobody(&self) -> bool {
+        self.node == NOBODY
+    }
+
     /// The context's number, 0 for the sentinel.
     #[inline]
     pub fn id(&self) -> u64 {
@@ -157,7 +163,12 @@ impl Held {
     }
 
     /// A share of the same; nobody's for the loop.
+    #[inline]
     pub(super) fn share(&self) -> Share {
+        if let Some(node) = self.own_node().filter(|node| node.shares.load(Relaxed) != 0) {
+            node.shares.store(node.shares.load(Relaxed) + 1, Relaxed);
+            return Share::from_raw(node);
+        }
         target(self.0).map_or_else(Share::nobody, |target| Share::of(&target))
     }
 
@@ -222,6 +233,12 @@ pub(super) fn is_plain(raw: *const Node) -> bool {
     raw.addr() & MARKS == 0
 }
 
+/// The address without the mark of what is owned.
+#[inline]
+pub(super) fn without_owner(raw: *const Node) -> *const Node {
+    raw.map_addr(|addr| addr & !OWNED)
+}
+
 fn is_own(context: &Context) -> bool {
     context.node().birth.owner == SLOT.with(|slot| slot.id.get())
 }
@@ -245,7 +262,9 @@ impl Drop for Share {
                 return;
             }
         }
-        give_up(self.node);
+        if self.node != NOBODY {
+            give_up(self.node);
+        }
     }
 }
 
@@ -261,9 +280,11 @@ fn clone_elsewhere(raw: *const Node) -> Share {
 #[inline(never)]
 fn give_up(raw: *const Node) {
     let Some(target) = target(raw) else { return };
-    let adopted = SLOT.with(|slot| slot.current.get() == raw && {
-        slot.current.set(raw.map_addr(|addr| addr | OWNED));
-        true
+    let adopted = SLOT.with(|slot| {
+        slot.current.get() == raw && {
+            slot.current.set(raw.map_addr(|addr| addr | OWNED));
+            true
+        }
     });
     if !adopted {
         drop(ManuallyDrop::into_inner(target));
@@ -275,5 +296,87 @@ fn give_up(raw: *const Node) {
 impl fmt::Debug for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Share({})", self.context())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::harness;
+    use std::panic::Location;
+
+    fn is_alive(id: u64) -> bool {
+        crate::live().iter().any(|snapshot| snapshot.id.as_u64() == id)
+    }
+
+    /// Polls in a context whose only holder is the share; leaves it current.
+    fn polled(class: &str) -> (Share, u64) {
+        let share = Share::of(&Context::root(class));
+        let id = share.id();
+        harness::poll(&share, Location::caller(), 0, || ());
+        (share, id)
+    }
+
+    #[test]
+    fn the_last_share_to_go_is_adopted_until_the_next_switch() {
+        let (share, id) = polled("adopted");
+        drop(share);
+        assert!(is_alive(id) && Context::current().id().as_u64() == id);
+        // What is taken of it counts as ever.
+        let (again, handle) = (Share::current(), Context::current());
+        drop((again, handle));
+        assert_eq!(Context::current().id().as_u64(), id);
+        harness::idle();
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn adopted_or_not_the_poll_is_charged_and_the_next_one_runs_in_its_own_context() {
+        let _loop = harness::enter_loop(Clock::Manual, None);
+        let context = Context::root("charged");
+        let share = Share::of(&context);
+        harness::poll(&share, Location::caller(), 0, || harness::advance_manual_clock(5, 5));
+        drop(share);
+        let (next, id) = (Share::of(&Context::root("next")), context.id());
+        harness::poll(&next, Location::caller(), 0, || assert_ne!(Context::current().id(), id));
+        harness::idle();
+        assert_eq!(context.own_usage().cpu.as_nanos(), 5);
+    }
+
+    #[test]
+    fn a_frame_between_polls_keeps_what_was_current() {
+        let (share, id) = polled("kept by a frame");
+        Context::root("other").scope(|| drop(share));
+        assert_eq!(Context::current().id().as_u64(), id);
+        harness::idle();
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn a_guard_between_polls_keeps_what_was_current() {
+        let (share, id) = polled("kept by a guard");
+        let guard = Context::root("other").enter();
+        drop(share);
+        drop(guard);
+        assert_eq!(Context::current().id().as_u64(), id);
+        harness::idle();
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn a_share_of_another_thread_s_context_is_adopted_too() {
+        let context = Context::root("foreign");
+        let id = context.id().as_u64();
+        std::thread::spawn(move || {
+            let share = Share::of(&context);
+            harness::poll(&share, Location::caller(), 0, || ());
+            drop((share, context));
+            assert!(is_alive(id) && Context::current().id().as_u64() == id);
+            harness::idle();
+            assert!(!is_alive(id));
+        })
+        .join()
+        .unwrap();
     }
 }

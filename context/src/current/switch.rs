@@ -4,7 +4,7 @@
 //! the clock; none when the next poll is for the same context as the last.
 #![allow(unsafe_code)]
 
-use super::share::{Held, LOOP, Share, address_of, is_plain};
+use super::share::{Held, LOOP, Share, address_of, is_plain, without_owner};
 use super::{Place, Slot};
 use crate::clock::{Rung, SLICE_MAX_NS, Stamp};
 use crate::journal as sentinel;
@@ -185,7 +185,7 @@ impl Slot {
     #[inline(always)]
     fn swap(&self, next: *const Node) -> *const Node {
         let before = self.current.get();
-        if self.swap_plainly(next).is_none() {
+        if self.swap_plainly(without_owner(before), next).is_none() {
             self.swap_unusual(next);
         }
         before
@@ -194,8 +194,7 @@ impl Slot {
     /// The usual case and nothing else: the clock need not be asked, the slice was short, and what was current is open,
     /// this thread's own, and borrowed. Half of its price is the `rdtsc`. Says when; `None` if nothing was done.
     #[inline(always)]
-    fn swap_plainly(&self, next: *const Node) -> Option<u64> {
-        let before = self.current.get();
+    fn swap_plainly(&self, before: *const Node, next: *const Node) -> Option<u64> {
         if !is_plain(before) {
             return None;
         }
@@ -273,7 +272,8 @@ impl Slot {
     // Once in the program, with the switch in it: one call, and the poll around it keeps its registers.
     #[inline(never)]
     fn resume_other(&self, share: &Share, node: &Node, woken: u64) {
-        let wall = if hooks::anyone() { None } else { self.swap_plainly(share.node) };
+        let before = self.current.get();
+        let wall = if hooks::anyone() { None } else { self.swap_plainly(before, share.node) };
         let Some(wall) = wall else { return self.resume_with_care(share, node, woken) };
         self.waited.set(wall.wrapping_sub(if woken == 0 { node.last_out.get() } else { woken }));
     }
@@ -284,9 +284,12 @@ impl Slot {
         if hooks::anyone() {
             drop(self.switch(Held::of(share)));
         } else {
-            let before = Held::from_raw(self.current.get());
-            self.swap_unusual(share.node);
-            drop(before);
+            let before = self.current.get();
+            // The task that was polled before was the last one of its context.
+            if self.swap_plainly(without_owner(before), share.node).is_none() {
+                self.swap_unusual(share.node);
+            }
+            drop(Held::from_raw(before));
         }
         self.wait_since(if woken == 0 { node.last_out.get() } else { woken });
     }

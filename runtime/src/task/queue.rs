@@ -61,7 +61,11 @@ impl Queue {
     /// Unlinks the slot that is next; its word still says `QUEUED`.
     #[inline]
     pub(crate) fn pop(&self) -> Option<&Slot> {
-        if self.shuffle.get() == 0 { self.slots.pop() } else { self.pop_shuffled() }
+        match self.slots.pop_known() {
+            Some(slot) => Some(slot),
+            None if self.shuffle.get() == 0 => self.slots.pop_first(),
+            None => self.pop_shuffled(),
+        }
     }
 
     /// Whether nothing is queued.
@@ -83,7 +87,7 @@ impl Queue {
     }
 
     /// From now on pops come in a pseudo-random order that depends on nothing but `seed`. Each pop then walks up to
-    /// 64 slots: for tests.
+    /// 64 slots: for tests. (No first slot is known in the list then, so that only who finds none asks about the order.)
     pub(crate) fn shuffle(&self, seed: u64) {
         // Spread the seed, so that 1 and 2 differ at once; the state of an xorshift is never 0.
         self.shuffle.set(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1));

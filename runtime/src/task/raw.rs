@@ -107,6 +107,13 @@ impl Pool {
     pub(crate) fn reclaim(&self, mut task: Task) {
         task.contents().discard();
         drop(task.release());
+        self.keep(task);
+    }
+
+    /// Keeps the memory of a task that [is bare](Task::is_bare).
+    #[inline]
+    pub(crate) fn keep(&self, task: Task) {
+        debug_assert!(task.is_bare());
         let Memory { layout, class } = task.header().vtable.memory;
         let block = ManuallyDrop::new(task).cell;
         self.give(block.cast(), layout, class);
@@ -144,6 +151,7 @@ impl Pool {
     }
 
     /// Takes memory that nothing uses any more.
+    #[inline]
     fn give(&self, block: NonNull<u8>, layout: Layout, class: u8) {
         let Some(kept) = self.kept.get(class as usize) else {
             // SAFETY: every cell was allocated with the layout its vtable says, and the caller gave it up.
@@ -200,6 +208,12 @@ impl Task {
         self.split().1
     }
 
+    /// Whether neither future nor result nor context is left.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.header().stage.get() == Stage::Empty && self.header().share.is_nobody()
+    }
+
     /// Gives up the context: a finished task pins none, however long its handle lives.
     #[inline]
     pub(crate) fn release(&mut self) -> Share {
@@ -208,6 +222,7 @@ impl Task {
     }
 
     /// Moves the result out. `None` if there is none, or the ticket is another task's.
+    #[inline]
     pub(crate) fn take<T>(&mut self, ticket: &Ticket<T>) -> Option<Result<T, JoinFailure>> {
         let header = self.header();
         if header.id != ticket.id {
@@ -233,6 +248,7 @@ impl Task {
     }
 
     /// Moves the failure out, if that is what there is.
+    #[cold]
     pub(crate) fn take_failure(&mut self) -> Option<JoinFailure> {
         let header = self.header();
         if header.stage.get() != Stage::Failed {

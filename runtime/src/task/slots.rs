@@ -60,7 +60,7 @@ pub(crate) struct Slots {
     pages: UnsafeCell<Vec<Rc<Page>>>,
     /// What the list hangs on.
     stub: Rc<Slot>,
-    /// The first one of the list, if that is known already: else it is the one after the stub, if there is one.
+    /// The first one of the list, if it is known: else it is the one after the stub, if there is one.
     head: Cell<Link>,
     /// The last one of the list; the stub if there is none.
     tail: Cell<NonNull<Slot>>,
@@ -119,36 +119,45 @@ impl Slots {
         }
     }
 
-    /// Unlinks the first one.
+    /// Unlinks the first one, if it is known: if it is not, [`pop_after`](Self::pop_after) may still find one.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<&Slot> {
-        let slot = match self.follow(self.head.get()) {
-            Some(slot) => slot,
-            None => self.follow(self.stub.next.get())?,
-        };
+    pub(crate) fn pop_known(&self) -> Option<&Slot> {
+        let slot = self.follow(self.head.get())?;
         let next = slot.next.get();
         self.head.set(next);
         if next.0.is_none() {
-            self.stub.next.set(next);
-            self.tail.set(NonNull::from(&*self.stub));
+            self.be_empty();
         }
         Some(slot)
     }
 
-    /// Unlinks the one after `steps` others, or else the last one. Walks.
+    /// Unlinks the one that comes after the stub, and knows the first one from then on.
+    #[inline]
+    pub(crate) fn pop_first(&self) -> Option<&Slot> {
+        self.head.set(self.stub.next.get());
+        self.pop_known()
+    }
+
+    /// Unlinks the one after `steps` others, or else the last one; only while no first one is known. Walks.
     pub(crate) fn pop_after(&self, steps: u64) -> Option<&Slot> {
-        let mut before: Option<&Slot> = None;
-        let mut slot = self.first()?;
+        debug_assert!(self.head.get().0.is_none());
+        let mut before = &*self.stub;
+        let mut slot = self.follow(before.next.get())?;
         for _ in 0..steps {
             let Some(next) = self.follow(slot.next.get()) else { break };
-            (before, slot) = (Some(slot), next);
+            (before, slot) = (slot, next);
         }
-        let Some(before) = before else { return self.pop() };
         before.next.set(slot.next.get());
         if slot.next.get().0.is_none() {
             self.tail.set(NonNull::from(before));
         }
         Some(slot)
+    }
+
+    #[inline]
+    fn be_empty(&self) {
+        self.stub.next.set(Link(None));
+        self.tail.set(NonNull::from(&*self.stub));
     }
 
     /// Whether any is linked.
@@ -265,10 +274,12 @@ mod tests {
         let slots = Slots::new(0);
         (0..3).for_each(|number| slots.make(number * 300).append());
         let moved = Box::new(slots);
-        let order: Vec<_> = std::iter::from_fn(|| moved.pop()).map(Slot::number).collect();
+        let order: Vec<_> = std::iter::from_fn(|| moved.pop_known().or_else(|| moved.pop_first()))
+            .map(Slot::number)
+            .collect();
         assert_eq!((order, moved.is_queued()), (vec![0, 300, 600], false));
         moved.get(300).unwrap();
         moved.entry(300).unwrap().append();
-        assert_eq!((moved.queued(9), moved.pop().map(Slot::number)), (1, Some(300)));
+        assert_eq!((moved.queued(9), moved.pop_first().map(Slot::number)), (1, Some(300)));
     }
 }

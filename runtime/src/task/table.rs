@@ -51,8 +51,8 @@ pub(crate) enum Refused {
 
 /// What came out of the queue.
 pub(crate) enum Next<'a> {
-    /// A task to be polled.
-    Task(Polling<'a>),
+    /// A task, which was polled.
+    Polled,
     /// A task whose future is to be dropped.
     Aborted(Polling<'a>),
     /// This slot has no task in it ([`Table::reserve`]): its owner was woken, at these wall ticks.
@@ -120,10 +120,11 @@ impl Table {
         &self.queue
     }
 
-    /// Takes the next task out of the queue and out of its slot, and makes its group the running one.
-    // One caller, the loop: what it returns shall not go through memory.
+    /// Takes the next one out of the queue, and a task out of its slot, and makes its group the running one. A task that is
+    /// to be polled is handed to `poll`.
+    // One caller, the loop. By a closure, so that the task does not go through memory.
     #[inline(always)]
-    pub(crate) fn next(&self) -> Option<Next<'_>> {
+    pub(crate) fn next<'a>(&'a self, poll: impl FnOnce(Polling<'a>)) -> Option<Next<'a>> {
         let slot = self.queue.pop()?;
         let begin = slot.word.get().begin();
         let Begin::Poll(word) = begin else { return Some(self.next_unusual(slot, begin)) };
@@ -133,7 +134,8 @@ impl Table {
             return Some(Next::Bare { woken: slot.woken.get() });
         };
         slot.word.set(word);
-        Some(Next::Task(Polling { table: self, slot, task: Some(task) }))
+        poll(Polling { table: self, slot, task: Some(task) });
+        Some(Next::Polled)
     }
 
     /// To be dropped, or finished while it was queued.
@@ -316,7 +318,13 @@ impl Table {
         }
         let Some(mut leftover) = self.release(slot) else { return Joined::Gone };
         let result = leftover.task.as_mut().and_then(|task| task.take(ticket));
-        leftover.retire();
+        match leftover.task.take() {
+            Some(task) if task.is_bare() => {
+                self.pool.keep(task);
+                self.settle(slot);
+            }
+            task => Polling { task, ..leftover }.retire(),
+        }
         result.map_or(Joined::Gone, Joined::Done)
     }
 
@@ -542,6 +550,13 @@ impl<'a> Polling<'a> {
         self.task.as_ref().map_or(Ending::Stay, Task::ending)
     }
 
+    /// Whether its result waits for a handle, of a task here if anyone's, and its context stays as it is: then nothing
+    /// comes after [`Polling::finish`] but the wake of that task.
+    #[inline]
+    pub(crate) fn ends_plainly(&self) -> bool {
+        self.is_awaited() && self.slot.joiner.get() != FOREIGN_JOINER && self.ending() == Ending::Stay
+    }
+
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
     pub(crate) fn is_awaited(&self) -> bool {
         self.slot.word.get().has(HANDLE)
@@ -600,6 +615,19 @@ impl<'a> Polling<'a> {
         } else {
             Polling { table: self.table, slot: self.slot, task: Some(task) }.retire();
         }
+    }
+
+    /// [`finish`](Self::finish), if it [ends plainly](Self::ends_plainly): the task to be woken, or [`NO_JOINER`], and the
+    /// context that was given up.
+    #[inline]
+    pub(crate) fn finish_plainly(mut self) -> (Packed, Share) {
+        debug_assert!(self.ends_plainly());
+        let (Finish::Keep(word) | Finish::Discard(word)) = self.slot.word.get().finish();
+        let mut task = self.task.take();
+        let share = task.as_mut().map_or_else(Share::nobody, Task::release);
+        self.slot.put(task);
+        self.slot.word.set(word);
+        (self.slot.joiner.replace(NO_JOINER), share)
     }
 
     #[inline]
