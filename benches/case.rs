@@ -1,83 +1,117 @@
-//! What is measured, and what is to be reached.
+//! What is measured.
 
 mod echo;
 mod http;
+mod idle;
+pub mod lockstep;
 mod ping_pong;
 mod remote;
+mod sleeps;
 mod spawn;
-mod stopwatch;
+pub(crate) mod stopwatch;
 mod switch;
 mod timers;
 mod yields;
 
+pub use idle::Resident;
+pub use sleeps::Punctuality;
+
+use crate::lineup::{bursar_alone, executors, networks, servers, timers, wraps};
 use crate::peer::{Bursar, Peer, Tokio};
+use crate::reach;
 use std::time::Duration;
 
-/// Something to measure.
-pub trait Case {
+/// Something to measure on `P`, which is whatever has what the case needs: a [`Peer`](crate::Peer), one of
+/// [`Timers`](crate::peer::Timers) or [`Network`](crate::peer::Network), a [`Wrap`](crate::wrap::Wrap).
+pub trait Case<P, O = Duration> {
     /// The row.
     const NAME: &'static str;
 
     /// Does it `ops` times and says how long that took, without what comes before and after: CPU time of the thread,
-    /// except where several threads take part.
-    fn run<P: Peer>(ops: u64) -> Duration;
+    /// except where several threads take part. Or says something else, where time is not the point.
+    fn run(ops: u64) -> O;
 }
 
 /// One case on one runtime.
 #[derive(Clone, Copy, Debug)]
-pub struct Contender {
+pub struct Contender<O = Duration> {
     /// The runtime's name.
     pub peer: &'static str,
+    /// Why it does not run on this machine.
+    pub unavailable: fn() -> Option<String>,
     /// [`Case::run`].
-    pub run: fn(u64) -> Duration,
+    pub run: fn(u64) -> O,
 }
 
-/// One case on every runtime.
+/// One case on every runtime that can do it.
 #[derive(Debug)]
-pub struct Row {
+pub struct Row<O = Duration> {
     /// The case's name.
     pub case: &'static str,
-    /// Bursar first; what only Bursar has stands alone.
-    pub contenders: Vec<Contender>,
+    /// Bursar first, tokio second; what only Bursar has stands alone.
+    pub contenders: Vec<Contender<O>>,
     /// The ratio to tokio that is to be reached.
     pub goal: Option<f64>,
 }
 
-/// Every case.
+impl<O> Row<O> {
+    /// The contender of that name.
+    pub fn contender(&self, peer: &str) -> Option<&Contender<O>> {
+        self.contenders.iter().find(|contender| contender.peer == peer)
+    }
+}
+
+/// Every case that is measured by the operation, in ns.
 pub fn rows() -> Vec<Row> {
     vec![
-        row::<spawn::OneContext>(Some(0.12)),
-        row::<spawn::ContextChange>(Some(0.18)),
-        row::<spawn::Batch>(None),
-        row::<yields::OneContext>(Some(0.25)),
-        row::<yields::ContextPerTask>(Some(0.42)),
-        row::<yields::Own>(None),
-        row::<ping_pong::OneContext>(None),
-        row::<ping_pong::ContextEach>(Some(0.42)),
-        row::<ping_pong::Cloned>(Some(0.35)),
-        row::<remote::Latency>(Some(1.0)),
-        row::<remote::Throughput>(Some(0.6)),
-        row::<timers::Create>(None),
-        row::<timers::CreateAndPoll>(Some(0.35)),
-        alone::<timers::Fire>(),
-        row::<echo::Echo>(None),
-        row::<http::Hello>(Some(0.97)),
-        alone::<switch::InContext>(),
-        alone::<switch::Scope>(),
-        alone::<switch::Root>(),
-        alone::<switch::Child>(),
+        executors::<spawn::OneContext, _>(),
+        executors::<spawn::ContextChange, _>(),
+        executors::<spawn::Batch, _>(),
+        executors::<yields::OneContext, _>(),
+        executors::<yields::ContextPerTask, _>(),
+        executors::<yields::Own, _>(),
+        executors::<ping_pong::OneContext, _>(),
+        executors::<ping_pong::ContextEach, _>(),
+        executors::<ping_pong::Cloned, _>(),
+        executors::<remote::Latency, _>(),
+        executors::<remote::Throughput, _>(),
+        timers::<timers::Create, _>(),
+        timers::<timers::CreateAndPoll, _>(),
+        bursar_alone::<timers::Fire, _>(),
+        networks::<echo::Echo, _>(),
+        servers::<http::Hello, _>(),
+        wraps::<switch::InContext, _>(),
+        bursar_alone::<switch::Scope, _>(),
+        wraps::<switch::Root, _>(),
+        bursar_alone::<switch::Child, _>(),
     ]
 }
 
-fn row<C: Case>(goal: Option<f64>) -> Row {
-    Row { case: C::NAME, contenders: vec![contender::<C, Bursar>(), contender::<C, Tokio>()], goal }
+/// Many sleeps at a time.
+pub fn sleeps() -> Row<Punctuality> {
+    timers::<sleeps::Sleeps, _>()
 }
 
-/// What has no counterpart elsewhere.
-fn alone<C: Case>() -> Row {
-    Row { case: C::NAME, contenders: vec![contender::<C, Bursar>()], goal: None }
+/// Memory of idle tasks: to be run once a process.
+pub fn idle() -> Vec<Row<Resident>> {
+    vec![executors::<idle::OneContext, _>(), executors::<idle::ContextPerTask, _>()]
 }
 
-fn contender<C: Case, P: Peer>() -> Contender {
-    Contender { peer: P::NAME, run: C::run::<P> }
+/// What is only counted, since its time is half the client's. Of runtimes that wait before they read: whoever tries first
+/// falls out of step.
+pub fn counted() -> Vec<Row> {
+    vec![pair::<lockstep::Echo>(), pair::<lockstep::Hello>()]
+}
+
+fn pair<C: Case<Bursar> + Case<Tokio>>() -> Row {
+    let contenders = vec![
+        Contender { peer: Bursar::NAME, unavailable: Bursar::unavailable, run: <C as Case<Bursar>>::run },
+        Contender { peer: Tokio::NAME, unavailable: Tokio::unavailable, run: <C as Case<Tokio>>::run },
+    ];
+    row(<C as Case<Bursar>>::NAME, contenders)
+}
+
+/// A row of the table, with its goal.
+pub(crate) fn row<O>(case: &'static str, contenders: Vec<Contender<O>>) -> Row<O> {
+    Row { case, contenders, goal: reach::ratio(case) }
 }

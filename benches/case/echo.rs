@@ -1,14 +1,14 @@
 //! A server that echoes 64 bytes on 50 connections over loopback: CPU ns of its thread for a request, kernel and all.
 //!
 //! The kernel has nine tenths of it. What would make it worse: a system call that is known to end in `EAGAIN`, more than
-//! one `epoll_wait` for the requests that are there, a wake that does more than queue. The instructions counted of this
-//! case include the client's, which are as many for everyone.
+//! one `epoll_wait` for the requests that are there, a wake that does more than queue.
+//! Instructions are counted of `lockstep`.
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::Peer;
+use crate::peer::Network;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -20,35 +20,32 @@ const ROOM: usize = 1024;
 /// Each connection in a context of its own.
 pub(super) struct Echo;
 
-impl Case for Echo {
+impl<P: Network> Case<P> for Echo {
     const NAME: &'static str = "TCP echo, 50 connections, CPU of the server";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let client = thread::spawn(move || ask(address, ops / CONNECTIONS));
-        let took = P::block_on(serve::<P>(listener));
-        client.join().expect("the client ends");
-        took
+    fn run(ops: u64) -> Duration {
+        P::block_on(serve::<P>(ops / CONNECTIONS))
     }
 }
 
-async fn serve<P: Peer>(listener: TcpListener) -> Duration {
-    listener.set_nonblocking(true).expect("a non-blocking socket");
-    let listener = P::listener(listener).expect("a listener");
+async fn serve<P: Network>(rounds: u64) -> Duration {
+    let (listener, address) = P::listen().expect("a free port");
+    let client = thread::spawn(move || ask(address, rounds));
     let mut tasks = Vec::new();
     for _ in 0..CONNECTIONS {
         let stream = P::accept(&listener).await.expect("a connection");
-        tasks.push(P::spawn_in(&P::context(), echo::<P>(stream)));
+        tasks.push(P::spawn_here(&P::context(), echo::<P>(stream)));
     }
     let began = Stopwatch::start();
     for task in tasks {
         task.await.expect("the task neither panics nor is aborted");
     }
-    began.elapsed()
+    let took = began.elapsed();
+    client.join().expect("the client ends");
+    took
 }
 
-async fn echo<P: Peer>(mut stream: P::Stream) {
+pub(super) async fn echo<P: Network>(mut stream: P::Stream) {
     let mut buf = [0; ROOM];
     loop {
         match P::read(&mut stream, &mut buf).await.expect("a read") {

@@ -3,50 +3,46 @@
 //! Everyone uses hyper, through the runtime's own adaptors and with hyper's timeout for heads on. On Bursar each request
 //! has a root context, which is charged and finished; nothing is logged. What would make it worse: what makes the echo
 //! worse; a timer that costs an allocation or a place in the wheel for each request; a context that is not reused
-//! memory. The instructions counted of this case include the client's, which are as many for everyone.
+//! memory. Instructions are counted of `lockstep`.
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::Peer;
-use crate::peer::HELLO;
+use crate::peer::{HELLO, Server};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 const CONNECTIONS: u64 = 50;
-const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
+pub(super) const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Each request in a root context of its own.
 pub(super) struct Hello;
 
-impl Case for Hello {
+impl<P: Server> Case<P> for Hello {
     const NAME: &'static str = "HTTP/1 hello, 50 connections, CPU of the server";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let client = thread::spawn(move || ask(address, ops / CONNECTIONS));
-        let took = P::block_on(serve::<P>(listener));
-        client.join().expect("the client ends");
-        took
+    fn run(ops: u64) -> Duration {
+        P::block_on(serve::<P>(ops / CONNECTIONS))
     }
 }
 
-async fn serve<P: Peer>(listener: TcpListener) -> Duration {
-    listener.set_nonblocking(true).expect("a non-blocking socket");
-    let listener = P::listener(listener).expect("a listener");
+async fn serve<P: Server>(rounds: u64) -> Duration {
+    let (listener, address) = P::listen().expect("a free port");
+    let client = thread::spawn(move || ask(address, rounds));
     let mut tasks = Vec::new();
     for _ in 0..CONNECTIONS {
         let stream = P::accept(&listener).await.expect("a connection");
-        tasks.push(P::spawn_in(&P::context(), P::serve_hello(stream)));
+        tasks.push(P::spawn_here(&P::context(), P::serve_hello(stream)));
     }
     let began = Stopwatch::start();
     for task in tasks {
         task.await.expect("the task neither panics nor is aborted");
     }
-    began.elapsed()
+    let took = began.elapsed();
+    client.join().expect("the client ends");
+    took
 }
 
 /// Asks on every connection, then waits for every answer.

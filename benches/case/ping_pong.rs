@@ -16,10 +16,10 @@ const ENDS: &str = "the task neither panics nor is aborted";
 /// Both in one context, each waker stored once.
 pub(super) struct OneContext;
 
-impl Case for OneContext {
+impl<P: Peer> Case<P> for OneContext {
     const NAME: &'static str = "ping-pong, one context";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         let context = P::context();
         play::<P>(&context, &context, ops, stored)
     }
@@ -28,10 +28,10 @@ impl Case for OneContext {
 /// Each in its own context: a change at every poll.
 pub(super) struct ContextEach;
 
-impl Case for ContextEach {
+impl<P: Peer> Case<P> for ContextEach {
     const NAME: &'static str = "ping-pong, a context each";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         play::<P>(&P::context(), &P::context(), ops, stored)
     }
 }
@@ -39,10 +39,10 @@ impl Case for ContextEach {
 /// The same, and the waker is cloned at each poll and consumed by each wake, as channels and locks do.
 pub(super) struct Cloned;
 
-impl Case for Cloned {
+impl<P: Peer> Case<P> for Cloned {
     const NAME: &'static str = "ping-pong, a context each, wakers cloned";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         play::<P>(&P::context(), &P::context(), ops, cloned)
     }
 }

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 /// From the call of `wake` on another thread to the poll, the loop asleep: the median.
 pub(super) struct Latency;
 
-impl Case for Latency {
+impl<P: Peer> Case<P> for Latency {
     const NAME: &'static str = "remote wake, latency";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         let (wakers, requests) = mpsc::channel::<Waker>();
         let epoch = Instant::now();
         let woken_at = Arc::new(AtomicU64::new(0));
@@ -70,10 +70,10 @@ fn nanos(epoch: Instant) -> u64 {
 /// A thousand tasks wait, another thread wakes them all: from the first wake to the last poll, per wake.
 pub(super) struct Throughput;
 
-impl Case for Throughput {
+impl<P: Peer> Case<P> for Throughput {
     const NAME: &'static str = "remote wake, throughput";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         const TASKS: u64 = 1_000;
         (0..ops.div_ceil(TASKS)).map(|_| wake_all::<P>(TASKS)).sum()
     }

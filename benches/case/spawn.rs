@@ -14,10 +14,10 @@ const ENDS: &str = "the task neither panics nor is aborted";
 /// One at a time, in the spawner's context: no clock is read.
 pub(super) struct OneContext;
 
-impl Case for OneContext {
+impl<P: Peer> Case<P> for OneContext {
     const NAME: &'static str = "spawn + join, one context";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         in_task::<P, _>(async move {
             let began = Stopwatch::start();
             for op in 0..ops {
@@ -31,10 +31,10 @@ impl Case for OneContext {
 /// One at a time, in another context than the spawner's: each of the two polls ends a slice.
 pub(super) struct ContextChange;
 
-impl Case for ContextChange {
+impl<P: Peer> Case<P> for ContextChange {
     const NAME: &'static str = "spawn + join, a context change at every poll";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         in_task::<P, _>(async move {
             let context = P::context();
             let began = Stopwatch::start();
@@ -49,10 +49,10 @@ impl Case for ContextChange {
 /// A hundred at a time: more memory in use, fewer wakes of the joiner.
 pub(super) struct Batch;
 
-impl Case for Batch {
+impl<P: Peer> Case<P> for Batch {
     const NAME: &'static str = "spawn + join, 100 at a time";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         const AT_A_TIME: usize = 100;
         in_task::<P, _>(async move {
             let mut handles = Vec::with_capacity(AT_A_TIME);
@@ -71,8 +71,8 @@ impl Case for Batch {
 /// In a task and not in `block_on`'s own future, which some runtimes treat in another way.
 fn in_task<P: Peer, F>(future: F) -> F::Output
 where
-    F: Future + Send + 'static,
+    F: Future + 'static,
     F::Output: Send + 'static,
 {
-    P::block_on(async { P::spawn(future).await.expect(ENDS) })
+    P::block_on(async { P::spawn_here(&P::context(), future).await.expect(ENDS) })
 }

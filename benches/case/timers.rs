@@ -5,7 +5,7 @@
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::Peer;
+use crate::peer::{Bursar, Peer, Timers};
 use runtime::time;
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
@@ -18,10 +18,10 @@ const LONG: Duration = Duration::from_secs(60);
 /// Made and dropped, never polled.
 pub(super) struct Create;
 
-impl Case for Create {
+impl<P: Timers> Case<P> for Create {
     const NAME: &'static str = "a sleep, create + drop";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         P::block_on(async {
             let began = Stopwatch::start();
             for _ in 0..ops {
@@ -35,10 +35,10 @@ impl Case for Create {
 /// Polled once in between, so that it is in the wheel: what a timeout around something quick costs.
 pub(super) struct CreateAndPoll;
 
-impl Case for CreateAndPoll {
+impl<P: Timers> Case<P> for CreateAndPoll {
     const NAME: &'static str = "a sleep, create + poll + drop";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         // In pieces, since whoever has a budget for the operations of one poll would not register the rest.
         const A_POLL: u64 = 32;
         P::block_on(async {
@@ -62,19 +62,19 @@ impl Case for CreateAndPoll {
 /// kernel's timer are left out. Of Bursar only: tokio's paused time makes each reading of its clock dearer.
 pub(super) struct Fire;
 
-impl Case for Fire {
+impl Case<Bursar> for Fire {
     const NAME: &'static str = "a sleep in a task, spawn + fire + join";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         const AT_A_TIME: u64 = 1_000;
-        P::block_on(async {
+        Bursar::block_on(async {
             time::pause();
             let began = Stopwatch::start();
             for _ in 0..ops.div_ceil(AT_A_TIME) {
                 // Their ends lie 1 us apart, so that a tick has several.
                 let end = |n| LONG + Duration::from_micros(n);
-                let tasks: Vec<_> = (0..AT_A_TIME).map(|n| P::spawn(P::sleep(end(n)))).collect();
-                P::yield_now().await;
+                let tasks: Vec<_> = (0..AT_A_TIME).map(|n| Bursar::spawn(Bursar::sleep(end(n)))).collect();
+                Bursar::yield_now().await;
                 time::advance(2 * LONG).await;
                 for task in tasks {
                     task.await.expect("the task neither panics nor is aborted");

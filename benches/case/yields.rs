@@ -15,10 +15,10 @@ const TASKS: u64 = 100;
 /// All in the spawner's context.
 pub(super) struct OneContext;
 
-impl Case for OneContext {
+impl<P: Peer> Case<P> for OneContext {
     const NAME: &'static str = "yield, one context";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         all::<P>(|| P::spawn(wake_itself(ops / TASKS)))
     }
 }
@@ -26,10 +26,10 @@ impl Case for OneContext {
 /// Each in its own, so that every poll ends a slice: the accounted yield.
 pub(super) struct ContextPerTask;
 
-impl Case for ContextPerTask {
+impl<P: Peer> Case<P> for ContextPerTask {
     const NAME: &'static str = "yield, a context per task";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         all::<P>(|| P::spawn_in(&P::context(), wake_itself(ops / TASKS)))
     }
 }
@@ -38,10 +38,10 @@ impl Case for ContextPerTask {
 /// I/O driver.)
 pub(super) struct Own;
 
-impl Case for Own {
+impl<P: Peer> Case<P> for Own {
     const NAME: &'static str = "`yield_now`, a context per task";
 
-    fn run<P: Peer>(ops: u64) -> Duration {
+    fn run(ops: u64) -> Duration {
         all::<P>(|| {
             P::spawn_in(&P::context(), async move {
                 for _ in 0..ops / TASKS {

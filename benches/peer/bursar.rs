@@ -1,17 +1,28 @@
 //! Bursar, accounting and all.
 
-use super::{Peer, hello};
-use context::Context;
+use super::{Network, Peer, Server, Timers, hello, std_listener};
+use context::{Clock, Context};
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use runtime::http::Timer;
 use runtime::net::{TcpListener, TcpStream};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
+
+thread_local! {
+    static CLOCK: Cell<Clock> = const { Cell::new(Clock::Auto) };
+}
+
+/// Has the runtimes that are made on this thread from here on read CPU time by `clock`: for the bench of just that.
+pub fn use_clock(clock: Clock) {
+    CLOCK.set(clock);
+}
 
 /// This repository's runtime with its default settings: every poll is charged.
 #[derive(Debug)]
@@ -27,7 +38,19 @@ impl Peer for Bursar {
     type Error = runtime::JoinError;
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        runtime::Runtime::new().expect("a runtime").block_on(future)
+        runtime::Runtime::builder().clock(CLOCK.get()).build().expect("a runtime").block_on(future)
+    }
+
+    fn context() -> Context {
+        Context::root("bench")
+    }
+
+    fn spawn_here<F>(context: &Context, future: F) -> Self::Handle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        runtime::spawn_in(context, future)
     }
 
     fn spawn<F>(future: F) -> Self::Handle<F::Output>
@@ -38,34 +61,27 @@ impl Peer for Bursar {
         runtime::spawn(future)
     }
 
-    fn context() -> Context {
-        Context::root("bench")
-    }
-
-    fn spawn_in<F>(context: &Context, future: F) -> Self::Handle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        runtime::spawn_in(context, future)
-    }
-
     fn yield_now() -> impl Future<Output = ()> + Send {
         runtime::yield_now()
     }
+}
 
+impl Timers for Bursar {
     type Sleep = runtime::time::Sleep;
 
     fn sleep(duration: Duration) -> Self::Sleep {
         runtime::time::sleep(duration)
     }
+}
 
+impl Network for Bursar {
     type Listener = TcpListener;
 
     type Stream = TcpStream;
 
-    fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        TcpListener::from_std(listener)
+    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let (listener, address) = std_listener()?;
+        Ok((TcpListener::from_std(listener)?, address))
     }
 
     async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
@@ -83,7 +99,9 @@ impl Peer for Bursar {
         }
         Ok(())
     }
+}
 
+impl Server for Bursar {
     async fn serve_hello(stream: TcpStream) {
         let service = service_fn(|_| Context::root("GET /hello").run(async { Ok::<_, Infallible>(hello()) }));
         let served = http1::Builder::new().timer(Timer).serve_connection(stream, service).await;

@@ -1,12 +1,14 @@
 //! tokio, `current_thread` and `tokio::spawn`, nothing else on: the baseline.
 
-use super::{Peer, hello};
+use super::{Network, Peer, Server, Timers, hello, std_listener};
+use fragile::Fragile;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +31,25 @@ impl Peer for Tokio {
         runtime.expect("a runtime").block_on(future)
     }
 
+    fn context() {}
+
+    /// The check of the thread costs about 1 ns a poll, and the future a box of its own.
+    fn spawn_here<F>(_: &(), future: F) -> Self::Handle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(Fragile::new(future))
+    }
+
+    fn spawn_in<F>(_: &(), future: F) -> Self::Handle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(future)
+    }
+
     fn spawn<F>(future: F) -> Self::Handle<F::Output>
     where
         F: Future + Send + 'static,
@@ -37,32 +58,27 @@ impl Peer for Tokio {
         tokio::spawn(future)
     }
 
-    fn context() {}
-
-    fn spawn_in<F>(_: &(), future: F) -> Self::Handle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        Self::spawn(future)
-    }
-
     fn yield_now() -> impl Future<Output = ()> + Send {
         tokio::task::yield_now()
     }
+}
 
+impl Timers for Tokio {
     type Sleep = tokio::time::Sleep;
 
     fn sleep(duration: Duration) -> Self::Sleep {
         tokio::time::sleep(duration)
     }
+}
 
+impl Network for Tokio {
     type Listener = TcpListener;
 
     type Stream = TcpStream;
 
-    fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        TcpListener::from_std(listener)
+    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let (listener, address) = std_listener()?;
+        Ok((TcpListener::from_std(listener)?, address))
     }
 
     async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
@@ -76,7 +92,9 @@ impl Peer for Tokio {
     async fn write_all(stream: &mut TcpStream, buf: &[u8]) -> io::Result<()> {
         stream.write_all(buf).await
     }
+}
 
+impl Server for Tokio {
     async fn serve_hello(stream: TcpStream) {
         let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
         let connection =

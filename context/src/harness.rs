@@ -20,7 +20,7 @@
 pub use crate::current::{Alarm, Share, Timer};
 
 use crate::cells::nanos;
-use crate::clock::{Clock, Rung};
+use crate::clock::{self, Clock, Rung};
 use crate::current::{self, Frame};
 use crate::node::Context;
 use crate::node::hooks::{self, Hooks, Observer};
@@ -159,6 +159,12 @@ pub fn parked() {
     current::resync_if_blind();
 }
 
+/// The stamp of a wake that happens now, for [`poll`].
+#[inline]
+pub fn stamp() -> u64 {
+    current::stamp()
+}
+
 /// The wall clock of wake stamps, in ticks of an unspecified length; about 10 ns.
 #[inline]
 pub fn ticks() -> u64 {
@@ -187,4 +193,17 @@ pub fn block_manual_clock(wall: u64) {
     if current::rung() == Some(Rung::Manual) {
         current::manual_block(wall);
     }
+}
+
+/// How many times slower than a CPU this process runs: 1, but under an emulator. Bounds in wall time are as much longer.
+#[doc(hidden)]
+#[inline]
+pub fn slowness() -> u64 {
+    clock::slowness()
+}
+
+/// Says so, before the first context is made: for the bench that counts instructions, and for nothing else.
+#[doc(hidden)]
+pub fn set_slowness(factor: u64) {
+    clock::set_slowness(factor);
 }

@@ -8,8 +8,8 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
-use crate::task::slots::NO_JOINER;
-use crate::task::table::{Finished, Joiner, Next, Polling};
+use crate::task::joiners::{Joiner, NO_JOINER};
+use crate::task::table::{Finished, Next, Polling};
 use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
@@ -154,7 +154,7 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
             }
         }
         take_messages(core);
-        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX {
+        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX * harness::slowness() {
             break;
         }
     }

@@ -23,6 +23,7 @@
 mod ladder;
 mod manual;
 mod mark;
+mod slow_motion;
 mod thread_clock;
 mod thread_time;
 mod wall;
@@ -57,7 +58,8 @@ mod tests;
 use std::fmt;
 
 pub(crate) use os::{RemoteClock, run_delay};
-pub(crate) use thread_clock::{SLICE_MAX_NS, ThreadClock};
+pub(crate) use slow_motion::{set_slowness, slowness};
+pub(crate) use thread_clock::ThreadClock;
 
 /// Which source measures CPU time.
 ///

@@ -1,0 +1,49 @@
+//! 100,000 sleeps, whole: CPU and lateness are not by the operation, and a run takes a second and a half.
+
+use crate::median;
+use benches::case::Punctuality;
+use benches::record::{CPU_MS, P50_US, P99_US, Record, ratio_of};
+use benches::{Contender, Row};
+
+const SLEEPS: u64 = 100_000;
+
+pub(crate) fn measure(row: &Row<Punctuality>, repetitions: usize, record: &mut Record) {
+    println!("\n| {} | CPU ms | ratio | late by p50, us | p99, us |", row.case);
+    println!("|---|---|---|---|---|");
+    let mut present: Vec<(&Contender<Punctuality>, Vec<Punctuality>)> = Vec::new();
+    for contender in &row.contenders {
+        match (contender.unavailable)() {
+            None => present.push((contender, Vec::new())),
+            Some(reason) => {
+                println!("| {} | not available here: {reason} | | | |", contender.peer);
+                record.unavailable(row.case, contender.peer, &reason);
+            }
+        }
+    }
+    for _ in 0..repetitions {
+        for (contender, runs) in &mut present {
+            runs.push((contender.run)(SLEEPS));
+        }
+    }
+    let tokio =
+        present.iter().find(|(contender, _)| contender.peer == "tokio").map(|(_, runs)| runs.as_slice());
+    for (contender, runs) in &present {
+        let numbers = numbers(runs, tokio.unwrap_or_default());
+        let [cpu, ratio, p50, p99] = numbers;
+        println!("| {} | {cpu:.0} | {ratio:.2} | {p50:.0} | {p99:.0} |", contender.peer);
+        for (unit, number) in [CPU_MS, &ratio_of(CPU_MS), P50_US, P99_US].into_iter().zip(numbers) {
+            record.number(row.case, contender.peer, unit, number);
+        }
+    }
+}
+
+/// Medians: CPU, its ratio to tokio's of the same repetition, lateness.
+fn numbers(runs: &[Punctuality], tokio: &[Punctuality]) -> [f64; 4] {
+    let cpu = |run: &Punctuality| run.cpu.as_secs_f64() * 1e3;
+    [
+        median(runs.iter().map(cpu)),
+        median(runs.iter().zip(tokio).map(|(run, tokio)| cpu(run) / cpu(tokio))),
+        median(runs.iter().map(|run| run.p50.as_secs_f64() * 1e6)),
+        median(runs.iter().map(|run| run.p99.as_secs_f64() * 1e6)),
+    ]
+}
