@@ -88,9 +88,10 @@ impl<F: Future> Future for InContext<F> {
         if this.context.node().budgeted {
             this.context.check_budget();
         }
-        let output = ready!(polled);
-        this.inner.set(None);
-        Poll::Ready(output)
+        if polled.is_ready() {
+            this.inner.set(None);
+        }
+        polled
     }
 }
 
@@ -154,10 +155,13 @@ impl<F: Future> Future for Run<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         assert!(!*this.finished, "`Run` polled after completion");
-        let output = ready!(this.inner.as_mut().poll(cx));
-        *this.finished = true;
-        this.inner.context.end_left();
-        Poll::Ready(output)
+        // Not taken apart: an output may be large, and each move of it a copy.
+        let polled = this.inner.as_mut().poll(cx);
+        if polled.is_ready() {
+            *this.finished = true;
+            this.inner.context.end_left();
+        }
+        polled
     }
 }
 

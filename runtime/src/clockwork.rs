@@ -1,7 +1,7 @@
 //! What time it is for timers: the monotonic clock, or one that a test holds in its hand.
 
 use context::Rung;
-use context::harness::{rung, ticks, ticks_to_ns};
+use context::harness::{rung, slowness, ticks, ticks_to_ns};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ impl TimeSource {
     /// The time that has surely passed by the monotonic clock itself, in ns since the epoch: what fires timers, so that none
     /// is early by whatever clock.
     pub(crate) fn passed(&self) -> u64 {
-        self.paused.get().unwrap_or_else(|| self.now().saturating_sub(AHEAD_MAX))
+        self.paused.get().unwrap_or_else(|| self.now().saturating_sub(AHEAD_MAX * slowness()))
     }
 
     /// What time it was when somebody asked last, the loop for one: saves the ~11 ns of asking where that will do.
@@ -143,11 +143,11 @@ impl TimeSource {
             0 => Instant::now(),
             lead => self.instant(self.real().wrapping_add(lead)),
         };
-        let is_one_moment = ticks_to_ns(ticks().wrapping_sub(ticks_before)) < APART;
+        let is_one_moment = ticks_to_ns(ticks().wrapping_sub(ticks_before)) < APART * slowness();
         let is_counter = matches!(rung(), Some(Rung::Rseq | Rung::PerfPage));
         // Time by ticks may have been some ns ahead: then it waits for the clock, which is read until it has caught up.
         let recent = self.recent.get();
-        self.window.set(if is_one_moment && is_counter && now >= recent { WINDOW } else { 0 });
+        self.window.set(if is_one_moment && is_counter && now >= recent { WINDOW * slowness() } else { 0 });
         self.sight.set(now);
         self.sight_ticks.set(ticks_before);
         let now = now.max(recent);

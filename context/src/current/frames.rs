@@ -7,6 +7,7 @@
 //! only lent to it. Fenced, for that.
 #![allow(unsafe_code)]
 
+use super::handle::slot;
 use super::share::{Held, Share};
 use super::{CLEANUP, Place, SLOT, Slot};
 use crate::clock::Clock;
@@ -69,24 +70,17 @@ impl<'a> Frame<'a> {
         Self::begin(Held::owning(share), place, kind)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(held: Held, place: Place, kind: FrameKind) -> Self {
-        SLOT.with(|slot| {
-            if kind == FrameKind::Poll {
-                slot.count_poll(&held);
-            }
-            let before = slot.switch_to(held);
-            let place = slot.place.replace(Some(place));
-            let lends = slot.lends.replace(true);
-            Self {
-                before,
-                lender: PhantomData,
-                place,
-                base: slot.base.replace(slot.guards.get()),
-                lends,
-                kind,
-            }
-        })
+        let slot = slot();
+        if kind == FrameKind::Poll {
+            slot.count_poll(&held);
+        }
+        let before = slot.switch_to(held);
+        let place = slot.place.replace(Some(place));
+        let lends = slot.lends.replace(true);
+        let base = slot.base.replace(slot.guards.get());
+        Self { before, lender: PhantomData, place, base, lends, kind }
     }
 
     /// The frame of an event loop: between polls its own account is current.
@@ -102,20 +96,19 @@ impl<'a> Frame<'a> {
 impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
-        SLOT.with(|slot| {
-            if slot.guards.get() != slot.base.get() {
-                undo_guards(slot, self.kind);
-            }
-            slot.base.set(self.base);
-            slot.place.set(self.place);
-            slot.lends.set(self.lends);
-            let before = std::mem::replace(&mut self.before, Held::NOBODY);
-            let inner = slot.switch(before);
-            if slot.dead.get() > 0 {
-                reap(slot);
-            }
-            drop(inner);
-        });
+        let slot = slot();
+        if slot.guards.get() != slot.base.get() {
+            undo_guards(&slot, self.kind);
+        }
+        slot.base.set(self.base);
+        slot.place.set(self.place);
+        slot.lends.set(self.lends);
+        let before = std::mem::replace(&mut self.before, Held::NOBODY);
+        let inner = slot.switch(before);
+        if slot.dead.get() > 0 {
+            reap(&slot);
+        }
+        drop(inner);
     }
 }
 
