@@ -215,7 +215,7 @@ fn program(level: &Level) -> PathBuf {
         .output()
         .expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stdout);
-    let path = said.lines().filter_map(|line| line.split("\"executable\":\"").nth(1)?.split('"').next());
+    let mut path = said.lines().filter_map(|line| line.split("\"executable\":\"").nth(1)?.split('"').next());
     let complaint = || panic!("no build: {}", String::from_utf8_lossy(&output.stderr));
-    path.last().map_or_else(complaint, PathBuf::from)
+    path.next_back().map_or_else(complaint, PathBuf::from)
 }
