@@ -34,6 +34,12 @@ mod os;
 #[path = "os_absent.rs"]
 mod os;
 
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(not(target_os = "linux"))]
+#[path = "process_absent.rs"]
+mod process;
+
 #[cfg(target_arch = "x86_64")]
 mod tsc;
 #[cfg(not(target_arch = "x86_64"))]

@@ -5,7 +5,8 @@ use std::cell::Cell;
 use super::ladder::{self, Footing};
 use super::manual::Manual;
 use super::mark::Mark;
-use super::thread_time::{process_id, thread_cpu_ns};
+use super::process::process_id;
+use super::thread_time::thread_cpu_ns;
 use super::{Clock, Rung, Stamp, os, slowness, tsc, wall};
 
 /// A slice longer than this ends with a read of the real clock. It bounds what a slice can be wrong by where the mark
@@ -225,7 +226,7 @@ impl ThreadClock {
         }
     }
 
-    /// Has the process forked since the start, and is this the child? A system call, 50 to 100 ns.
+    /// Has the process forked since the start, and is this the child?
     pub(super) fn has_forked(&self) -> bool {
         self.process.get() != process_id()
     }

@@ -343,7 +343,7 @@ impl Slot {
     #[cold]
     #[inline(never)]
     pub(super) fn count_poll_elsewhere(&self, held: &Held) {
-        let waited = self.clock.ticks_to_ns(self.waited.take().cast_signed().max(0).cast_unsigned());
+        let waited = self.clock.ticks_to_ns((self.waited.take() as i64).max(0) as u64);
         match (held.node(), self.books()) {
             (Some(node), _) => {
                 node.abroad().shared.polls.add_shared(1);
