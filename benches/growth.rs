@@ -38,19 +38,23 @@ pub struct Line {
     pub measure: fn(u64) -> f64,
 }
 
+const MILLION: u64 = 1_000_000;
 const BURSAR_ONE: &str = "bursar, one context";
 const BURSAR_EACH: &str = "bursar, a context per task";
 
 /// Every figure.
 pub fn figures() -> Vec<Figure> {
-    let million = || decades(1_000_000);
+    [of_tasks(), of_connections(), of_timers()].into_iter().flatten().collect()
+}
+
+fn of_tasks() -> Vec<Figure> {
     vec![
         Figure {
             name: "growth-tasks",
             title: "A poll, n tasks taking turns",
             size: "live tasks",
             unit: "ns",
-            sizes: million(),
+            sizes: decades(MILLION),
             lines: vec![
                 Line { name: BURSAR_EACH, measure: tasks::turns_in_contexts::<Bursar> },
                 Line { name: BURSAR_ONE, measure: tasks::turns::<Bursar> },
@@ -62,7 +66,7 @@ pub fn figures() -> Vec<Figure> {
             title: "A poll of two tasks taking turns, n tasks idle",
             size: "idle tasks",
             unit: "ns",
-            sizes: million(),
+            sizes: decades(MILLION),
             lines: vec![
                 Line { name: BURSAR_EACH, measure: tasks::pair_among_idle::<Bursar> },
                 Line { name: Tokio::NAME, measure: tasks::pair_among_idle::<Tokio> },
@@ -80,6 +84,11 @@ pub fn figures() -> Vec<Figure> {
                 Line { name: "a root besides, all its life", measure: contexts::roots },
             ],
         },
+    ]
+}
+
+fn of_connections() -> Vec<Figure> {
+    vec![
         Figure {
             name: "growth-connections",
             title: "TCP echo: CPU of the server for a request, n connections open, 50 of them in use",
@@ -102,12 +111,17 @@ pub fn figures() -> Vec<Figure> {
                 Line { name: Tokio::NAME, measure: connections::memory::<Tokio> },
             ],
         },
+    ]
+}
+
+fn of_timers() -> Vec<Figure> {
+    vec![
         Figure {
             name: "growth-timers",
             title: "A sleep: create + poll + drop, n others waiting",
             size: "live timers",
             unit: "ns",
-            sizes: million(),
+            sizes: decades(MILLION),
             lines: vec![
                 Line { name: Bursar::NAME, measure: timers::create_among::<Bursar> },
                 Line { name: Tokio::NAME, measure: timers::create_among::<Tokio> },
@@ -119,7 +133,7 @@ pub fn figures() -> Vec<Figure> {
             size: "timers that fire",
             unit: "ns",
             // Of few the wake of the thread is all there is.
-            sizes: million().split_off(2),
+            sizes: decades(MILLION).split_off(2),
             lines: vec![
                 Line { name: Bursar::NAME, measure: timers::fire::<Bursar> },
                 Line { name: Tokio::NAME, measure: timers::fire::<Tokio> },

@@ -19,7 +19,7 @@ const SOONEST: Duration = Duration::from_secs(60);
 const SPREAD: Duration = Duration::from_secs(3_540);
 /// What making a task takes, generously: they are all to wait before the first ends.
 const A_SPAWN: Duration = Duration::from_micros(6);
-const HEAD_START: Duration = Duration::from_millis(5);
+const HEAD_START: Duration = Duration::from_millis(25);
 const ENDS: &str = "the task neither panics nor is aborted";
 
 /// ns for a sleep that is made, polled and dropped while `n` others wait.
