@@ -77,6 +77,7 @@ pub fn rows() -> Vec<Row> {
         executors::<remote::Throughput, _>(),
         timers::<timers::Create, _>(),
         timers::<timers::CreateAndPoll, _>(),
+        bursar_alone::<timers::Fire, _>(),
         networks::<echo::Echo, _>(),
         servers::<http::Hello, _>(),
         wraps::<switch::InContext, _>(),

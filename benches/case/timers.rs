@@ -5,7 +5,8 @@
 
 use super::Case;
 use super::stopwatch::Stopwatch;
-use crate::peer::Timers;
+use crate::peer::{Bursar, Peer, Timers};
+use runtime::time;
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
 use std::pin::pin;
@@ -51,6 +52,33 @@ impl<P: Timers> Case<P> for CreateAndPoll {
                 })
                 .await;
                 P::yield_now().await;
+            }
+            began.elapsed()
+        })
+    }
+}
+
+/// Spawned, polled, fired, polled again and joined, 1,000 at a time, on time that is paused: the turns of the loop and the
+/// kernel's timer are left out. Of Bursar only: tokio's paused time makes each reading of its clock dearer.
+pub(super) struct Fire;
+
+impl Case<Bursar> for Fire {
+    const NAME: &'static str = "a sleep in a task, spawn + fire + join";
+
+    fn run(ops: u64) -> Duration {
+        const AT_A_TIME: u64 = 1_000;
+        Bursar::block_on(async {
+            time::pause();
+            let began = Stopwatch::start();
+            for _ in 0..ops.div_ceil(AT_A_TIME) {
+                // Their ends lie 1 us apart, so that a tick has several.
+                let end = |n| LONG + Duration::from_micros(n);
+                let tasks: Vec<_> = (0..AT_A_TIME).map(|n| Bursar::spawn(Bursar::sleep(end(n)))).collect();
+                Bursar::yield_now().await;
+                time::advance(2 * LONG).await;
+                for task in tasks {
+                    task.await.expect("the task neither panics nor is aborted");
+                }
             }
             began.elapsed()
         })

@@ -6,7 +6,7 @@ use crate::class::{self, Class};
 use crate::clock::{self, Rung};
 use crate::current::{self, Frame, FrameKind, Share};
 use crate::node::ledger::{ClassBooks, Ledger, RunningSlice};
-use crate::node::{Context, FinishHook, Id, Node};
+use crate::node::{Context, FinishHook, Id, Node, Reading, Shown};
 use crate::usage::Usage;
 use std::collections::HashMap;
 use std::panic::Location;
@@ -23,8 +23,8 @@ impl Context {
         }
         read_steadily(|slices| {
             let mut total = self.node().total(slices);
-            show_cpu(&self.node().shown_total, &mut total);
-            total.into()
+            self.show_cpu(&mut total, |shown| &shown.total);
+            total.tally.into()
         })
     }
 
@@ -35,8 +35,8 @@ impl Context {
         }
         read_steadily(|slices| {
             let mut own = self.node().own(slices);
-            show_cpu(&self.node().shown_own, &mut own);
-            own.into()
+            self.show_cpu(&mut own, |shown| &shown.own);
+            own.tally.into()
         })
     }
 
@@ -51,20 +51,49 @@ impl Context {
     /// this context: their CPU goes to the parent, or to `(runtime)`.
     pub fn finish(&self) -> Usage {
         self.end();
-        self.node().total(&[]).into()
+        self.node().total(&[]).tally.into()
     }
 
     /// [`finish`](Self::finish) for those who do not want the sum.
     pub(crate) fn end(&self) {
         current::settle_within(self.node());
-        if self.node().finish(current::ticks()) && self.node().has_finish_work() {
-            let around = self.parent().filter(|parent| !parent.is_finished());
-            let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
-            let frame = Frame::enter(share, self.place(), FrameKind::Scope);
-            self.node().run_finish_hooks(self);
-            self.node().cancel_remains();
-            drop(frame);
-            current::begin_tail();
+        self.end_at(current::ticks());
+    }
+
+    /// The same for who left it at the last switch on this thread, and did nothing since: the time is known.
+    #[inline]
+    pub(crate) fn end_left(&self) {
+        current::settle_within(self.node());
+        self.end_at(current::last_switch());
+    }
+
+    #[inline]
+    fn end_at(&self, now: u64) {
+        if self.node().finish(now) && self.node().has_finish_work() {
+            self.tell_of_finish();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_of_finish(&self) {
+        let around = self.parent().filter(|parent| !parent.is_finished());
+        let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
+        let frame = Frame::enter(share, self.place(), FrameKind::Scope);
+        self.node().run_finish_hooks(self);
+        self.node().cancel_remains();
+        drop(frame);
+        current::begin_tail();
+    }
+
+    /// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two
+    /// may differ by some nanoseconds. What was shown once is never taken back.
+    fn show_cpu(&self, reading: &mut Reading, which: fn(&Shown) -> &AtomicU64) {
+        let cpu = &mut reading.tally.cpu;
+        if reading.running != 0 {
+            *cpu = which(self.node().control.show()).fetch_max(*cpu, Relaxed).max(*cpu);
+        } else if let Some(shown) = self.node().control.shown() {
+            *cpu = which(shown).load(Relaxed).max(*cpu);
         }
     }
 
@@ -137,12 +166,6 @@ fn read_steadily(read: impl Fn(&[RunningSlice]) -> Usage) -> Usage {
     read(&[])
 }
 
-/// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two
-/// may differ by some nanoseconds. What was shown once is never taken back.
-fn show_cpu(shown: &AtomicU64, tally: &mut Tally) {
-    tally.cpu = shown.fetch_max(tally.cpu, Relaxed).max(tally.cpu);
-}
-
 /// What ran in no context, on all threads.
 pub fn sentinel_usage() -> Usage {
     current::settle();
@@ -152,7 +175,7 @@ pub fn sentinel_usage() -> Usage {
 }
 
 fn elapsed_of(node: &Node) -> Duration {
-    if node.birth.id == 0 {
+    if node.id == 0 {
         return Duration::ZERO;
     }
     let end = node.control.finished_at().unwrap_or_else(current::ticks);
@@ -186,8 +209,9 @@ pub struct Snapshot {
 /// Cost: all registries are held while the nodes are read, some 100 ns for each.
 pub fn live() -> Vec<Snapshot> {
     current::settle();
-    let slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
+    let mut slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
     let mut live: Vec<_> = Ledger::with_everything(|everything| {
+        slices.retain(RunningSlice::runs_on);
         everything.nodes().filter(|node| node.id != 0).map(|node| snapshot(node, &slices)).collect()
     });
     live.sort_unstable_by_key(|snapshot: &Snapshot| snapshot.id);
@@ -198,12 +222,12 @@ fn snapshot(node: &Node, slices: &[RunningSlice]) -> Snapshot {
     Snapshot {
         name: node.name().to_string(),
         class: node.birth.class.name,
-        id: Id(node.birth.id),
+        id: Id(node.id),
         parent: node.birth.parent.as_ref().map(Context::id),
         place: node.birth.place,
         finished: node.control.finished_at().is_some(),
         elapsed: elapsed_of(node),
-        own: node.own(slices).into(),
+        own: node.own(slices).tally.into(),
     }
 }
 
@@ -244,7 +268,8 @@ pub fn classes() -> Vec<ClassUsage> {
         let mut living: HashMap<&str, Living> = HashMap::new();
         for node in everything.nodes() {
             let living = living.entry(node.birth.class.name).or_default();
-            living.own += &node.own(&[]);
+            living.contexts += 1;
+            living.own += &node.own_tally();
             living.finished += u64::from(node.control.finished_at().is_some());
         }
         let usage = |class: &'static Class| {
@@ -264,6 +289,7 @@ pub fn classes() -> Vec<ClassUsage> {
 /// The contexts of one class that are not gone.
 #[derive(Clone, Copy, Default)]
 struct Living {
+    contexts: u64,
     own: Tally,
     finished: u64,
 }
@@ -279,8 +305,8 @@ fn class_usage(
     total += &gone.below;
     ClassUsage {
         class,
-        opened: gone.opened,
-        open: gone.opened.saturating_sub(gone.gone + living.finished),
+        opened: gone.gone + living.contexts,
+        open: living.contexts - living.finished,
         own: own.into(),
         total: total.into(),
         cancelled,

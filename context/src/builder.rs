@@ -2,7 +2,7 @@
 
 use crate::current::{self, Origin};
 use crate::node::hooks::{self, Hooks, Observer};
-use crate::node::{Birth, Context, Extras};
+use crate::node::{Aside, Birth, Context, Extras, Plan};
 use crate::value::{Key, Value};
 use std::panic::Location;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Builder<'a> {
     class: &'a str,
     parent: Option<Context>,
     deadline: Option<Instant>,
-    extras: Option<Box<Extras>>,
+    aside: Option<Box<Aside>>,
 }
 
 impl Context {
@@ -25,7 +25,7 @@ impl Context {
     /// `GET /users/17`.
     #[track_caller]
     pub fn root(class: &str) -> Self {
-        make(class, None, None, None, Location::caller())
+        plain_root(class, Location::caller())
     }
 
     /// A part of this context: what it spends is its own, and shows here as total.
@@ -33,7 +33,7 @@ impl Context {
     /// A child of the sentinel is a root: the sentinel has no parts.
     #[track_caller]
     pub fn child(&self, class: &str) -> Self {
-        Self::builder(class).parent(self).build()
+        plain_child(self, class, Location::caller())
     }
 
     /// A context with a parent, fields, values or limits.
@@ -47,7 +47,7 @@ impl Context {
     /// assert_eq!(part.deadline(), request.deadline());
     /// ```
     pub fn builder(class: &str) -> Builder<'_> {
-        Builder { class, parent: None, deadline: None, extras: None }
+        Builder { class, parent: None, deadline: None, aside: None }
     }
 }
 
@@ -117,7 +117,7 @@ impl Builder<'_> {
     /// Makes it.
     #[track_caller]
     pub fn build(self) -> Context {
-        make(self.class, self.parent, self.deadline, self.extras, Location::caller())
+        make(self.class, self.parent, self.deadline, self.aside, Location::caller())
     }
 
     fn put(&mut self, value: Value) {
@@ -127,33 +127,43 @@ impl Builder<'_> {
     }
 
     fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
+        &mut self.aside.get_or_insert_default().extras
     }
 }
 
+// These two are functions of their own, in which there is nothing but a class and a parent: what goes into the node stays
+// in registers on its way.
+#[inline(never)]
+fn plain_root(class: &str, place: &'static Location<'static>) -> Context {
+    make(class, None, None, None, place)
+}
+
+#[inline(never)]
+fn plain_child(parent: &Context, class: &str, place: &'static Location<'static>) -> Context {
+    make(class, (!parent.is_sentinel()).then(|| parent.clone()), None, None, place)
+}
+
+#[inline(always)]
 fn make(
     class: &str,
     parent: Option<Context>,
     deadline: Option<Instant>,
-    extras: Option<Box<Extras>>,
+    mut aside: Option<Box<Aside>>,
     place: &'static Location<'static>,
 ) -> Context {
-    let Origin { ledger, owner, id, now, class, made_in } = current::origin(class, place);
-    let inherited = parent.as_ref().and_then(Context::deadline);
-    let own_budget = extras.as_ref().is_some_and(|extras| extras.cpu_budget.is_some());
-    let budgeted = own_budget || parent.as_ref().is_some_and(|parent| parent.node().birth.budgeted);
-    let deadline = [deadline, inherited].into_iter().flatten().min();
-    Context::new(Birth {
-        ledger,
-        owner,
-        id,
-        class,
-        parent,
-        opened: now,
-        place,
-        deadline,
-        budgeted,
-        made_in,
-        extras,
-    })
+    let (mut budgeted, mut timed) = (false, false);
+    if let Some(parent) = &parent {
+        (budgeted, timed) = (parent.node().budgeted, parent.node().is_timed());
+    }
+    if let Some(deadline) = deadline {
+        let inherited = parent.as_ref().and_then(Context::deadline);
+        let earliest = inherited.map_or(deadline, |inherited| inherited.min(deadline));
+        aside.get_or_insert_default().extras.deadline = Some(earliest);
+        timed = true;
+    }
+    budgeted |= aside.as_ref().is_some_and(|aside| aside.extras.cpu_budget.is_some());
+    let Origin { here, ledger, owner, id, now, class, made_in } = current::origin(class, place);
+    let (made_in, made_in_id) = made_in.map_or((None, 0), |(class, id)| (Some(class), id));
+    let birth = Birth { ledger, owner, class, parent, opened: now, place, made_in, made_in_id };
+    Context::new(Plan { id, budgeted, timed, birth, aside }, here)
 }

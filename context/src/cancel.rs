@@ -68,10 +68,6 @@ impl std::error::Error for Cancelled {}
 pub(crate) struct Waiters(Slab<Waker>);
 
 impl Waiters {
-    pub(crate) const fn new() -> Self {
-        Self(Slab::new())
-    }
-
     /// Stores `waker` at `key`, or at a new one. Returns the waker it replaced, to be dropped outside the lock.
     pub(crate) fn register(&mut self, key: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
         match key.and_then(|key| self.0.get_mut(key)) {

@@ -100,6 +100,31 @@ fields!(
     db_rows,
 );
 
+impl Cells {
+    /// Adds what is in here to `tally`; unless `all`, only what polls write, since the rest is zero.
+    #[inline]
+    pub(crate) fn add_to(&self, tally: &mut Tally, all: bool) {
+        if all {
+            *tally += &self.read();
+            return;
+        }
+        tally.cpu = tally.cpu.wrapping_add(self.cpu.get());
+        tally.polls = tally.polls.wrapping_add(self.polls.get());
+        tally.queued = tally.queued.wrapping_add(self.queued.get());
+        tally.blocked = tally.blocked.wrapping_add(self.blocked.get());
+    }
+
+    /// Sets them to zero; unless `all`, only what polls write.
+    #[inline]
+    pub(crate) fn clear(&mut self, all: bool) {
+        if all {
+            *self = Self::new();
+            return;
+        }
+        [&self.cpu, &self.polls, &self.queued, &self.blocked].into_iter().for_each(|cell| cell.set(0));
+    }
+}
+
 impl From<Usage> for Tally {
     fn from(usage: Usage) -> Self {
         Self {

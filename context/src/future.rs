@@ -85,7 +85,7 @@ impl<F: Future> Future for InContext<F> {
         let _frame = Frame::lend(this.context, this.place, FrameKind::Poll);
         let inner = this.inner.as_mut().as_pin_mut().expect("`InContext` polled after completion");
         let polled = inner.poll(cx);
-        if this.context.node().birth.budgeted {
+        if this.context.node().budgeted {
             this.context.check_budget();
         }
         let output = ready!(polled);
@@ -156,7 +156,7 @@ impl<F: Future> Future for Run<F> {
         assert!(!*this.finished, "`Run` polled after completion");
         let output = ready!(this.inner.as_mut().poll(cx));
         *this.finished = true;
-        this.inner.context.end();
+        this.inner.context.end_left();
         Poll::Ready(output)
     }
 }

@@ -42,7 +42,7 @@ impl Context {
         }
         if self.deadline().is_some_and(|deadline| current::now() >= deadline) {
             self.expire();
-        } else if self.node().birth.budgeted {
+        } else if self.node().budgeted {
             self.check_budget();
         }
         self.node().control.cancelled().map_or(Ok(()), Err)

@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) reactor: Reactor,
     /// What the leaf operations of the running poll may still do before they yield.
     pub(crate) budget: Cell<u32>,
+    /// Wakers are tracked or slow polls looked for.
+    pub(crate) watches_polls: bool,
     /// A list of wakers that is empty between uses; kept for its memory.
     pub(crate) due: Cell<Vec<Waker>>,
     /// The threads of `spawn_blocking`.
@@ -75,6 +77,7 @@ impl Core {
             time: TimeSource::new(epoch, config.paused),
             reactor,
             budget: Cell::new(BUDGET),
+            watches_polls: config.track_wakers || config.slow_poll.is_some(),
             due: Cell::new(Vec::new()),
             pool: Pool::new(pool_settings(&config), || ()),
             elsewhere: Arc::default(),
@@ -105,8 +108,7 @@ impl Core {
     pub(crate) fn poll_leaf<T>(&self, waker: &Waker, operation: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let left = self.budget.get();
         if left == 0 {
-            waker.wake_by_ref();
-            return Poll::Pending;
+            return exhausted(waker);
         }
         let poll = operation();
         if poll.is_ready() {
@@ -114,6 +116,13 @@ impl Core {
         }
         poll
     }
+}
+
+#[cold]
+#[inline(never)]
+fn exhausted<T>(waker: &Waker) -> Poll<T> {
+    waker.wake_by_ref();
+    Poll::Pending
 }
 
 fn pool_settings(config: &Config) -> pool::Settings {

@@ -113,6 +113,8 @@ impl From<JoinError> for io::Error {
 
 /// The error of a leaf operation (a timer, a socket) used where its runtime does not run: a programming error, said
 /// plainly instead of a hang.
+#[cold]
+#[inline(never)]
 pub(crate) fn wrong_thread(what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,

@@ -8,7 +8,8 @@ use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Message;
 use crate::reactor::Wait;
-use crate::task::table::{Finished, Next, Polling};
+use crate::task::slots::NO_JOINER;
+use crate::task::table::{Finished, Joiner, Next, Polling};
 use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
@@ -24,13 +25,14 @@ use std::time::Duration;
 type Place = &'static Location<'static>;
 type Panic = Box<dyn Any + Send>;
 
-/// How many polls at most before the loop looks at timers and I/O again. Looking costs a system call, ~300 ns: 1 ns a
+/// How many polls come between two looks at the clock and the inbox: a reading at each poll would cost more than many a
 /// poll.
-const POLLS_MAX: u32 = 256;
+const STRETCH_POLLS: u32 = 16;
+/// How many such stretches at most before the loop looks at timers and I/O again. Looking costs a system call, ~300 ns:
+/// 1 ns a poll.
+const STRETCHES_MAX: u32 = 16;
 /// And how long at most, ns: what waits for I/O should not wait for 256 slow polls.
-const STRETCH_MAX: u64 = 200_000;
-/// How often that is looked at, and the inbox: reading the clock at each poll would cost more than many a poll.
-const STRETCH_CHECK: u32 = 16;
+const TURN_MAX: u64 = 200_000;
 
 /// Runs `future`, and everything that was spawned, until `future` is ready.
 ///
@@ -110,7 +112,6 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bo
     if let Some(tracking) = core.tracking.as_ref().filter(|_| !done) {
         report_orphans(core, tracking);
     }
-    fire_timers(core);
     if !done && !is_done() {
         poll_io(core);
     }
@@ -139,34 +140,31 @@ fn empty_inbox(core: &Core) {
 /// Polls what is ready, in order; what is woken meanwhile goes to the back.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
-    let mut polls = 0;
-    while polls < POLLS_MAX {
-        polls += 1;
-        match core.tasks.next() {
-            None => break,
-            Some(Next::Task(task)) if task.is_aborted() => drop_task(task, JoinFailure::Cancelled),
-            Some(Next::Task(task)) => poll_task(core, task),
-            Some(Next::Bare { woken, .. }) => {
-                if root(woken) {
-                    return true;
+    for _ in 0..STRETCHES_MAX {
+        for _ in 0..STRETCH_POLLS {
+            match core.tasks.next(|task| poll_task(core, task)) {
+                None => return false,
+                Some(Next::Polled | Next::Stale) => {}
+                Some(Next::Aborted(task)) => drop_task(task, JoinFailure::Cancelled),
+                Some(Next::Bare { woken }) => {
+                    if root(woken) {
+                        return true;
+                    }
                 }
             }
-            Some(Next::Stale) => {}
         }
-        if polls % STRETCH_CHECK == 0 {
-            take_messages(core);
-            if harness::ticks_to_ns(harness::ticks() - began) > STRETCH_MAX * harness::slowness() {
-                break;
-            }
+        take_messages(core);
+        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX * harness::slowness() {
+            break;
         }
     }
     false
 }
 
-#[inline]
+#[inline(always)]
 fn poll_task(core: &Core, task: Polling<'_>) {
     core.budget.set(BUDGET);
-    if core.tracking.is_some() || core.config.slow_poll.is_some() {
+    if core.watches_polls {
         return poll_watched(core, task);
     }
     // The destructor of this waker does nothing; not to call that is worth a nanosecond a poll.
@@ -222,13 +220,16 @@ fn poll_with(mut task: Polling<'_>, waker: &Waker, look: impl FnOnce(&Share, Pla
     let mut cx = Context::from_waker(waker);
     let (place, woken) = (task.place(), task.woken());
     let (share, mut contents) = task.split();
-    let polled =
-        harness::poll(share, place, woken, || catch_unwind(AssertUnwindSafe(|| contents.poll(&mut cx))));
+    // A panic of the future is caught below this call.
+    let polled = harness::poll(share, place, woken, || contents.poll(&mut cx));
     look(share, place);
-    match polled {
-        Ok(Poll::Pending) => task.suspend(),
-        Ok(Poll::Ready(())) => finish_task(task),
-        Err(panic) => fail_task(task, panic),
+    if polled.is_pending() {
+        return task.suspend();
+    }
+    match polled.into_panic() {
+        None if task.ends_plainly() => finish_plainly(task),
+        None => finish_task(task),
+        Some(panic) => fail_task(task, panic),
     }
 }
 
@@ -268,6 +269,16 @@ pub(crate) fn drop_task(mut task: Polling<'_>, failure: JoinFailure) {
     finish_task(task);
 }
 
+/// The usual end of a task, see [`Polling::ends_plainly`].
+#[inline]
+fn finish_plainly(task: Polling<'_>) {
+    let (joiner, share) = task.finish_plainly();
+    if joiner != NO_JOINER {
+        waker::wake(joiner);
+    }
+    drop(share);
+}
+
 fn finish_task(mut task: Polling<'_>) {
     let place = task.place();
     let ending = task.ending();
@@ -287,10 +298,10 @@ fn finish_task(mut task: Polling<'_>) {
 
 /// A waker may be foreign code: that runs on the account of the task that ends.
 #[inline]
-fn wake_joiner(joiner: Waker, share: &Share, place: Place) {
-    match waker::target(&joiner) {
-        Some(task) => waker::wake(task),
-        None => harness::visit(share, place, || contained("a join waker", || joiner.wake())),
+fn wake_joiner(joiner: Joiner, share: &Share, place: Place) {
+    match joiner {
+        Joiner::Task(task) => waker::wake(task),
+        Joiner::Foreign(waker) => harness::visit(share, place, || contained("a join waker", || waker.wake())),
     }
 }
 
@@ -302,6 +313,7 @@ fn drop_unwanted(mut task: Polling<'_>, place: Place) {
         report_panic(&mut task, &*panic);
         discard_panic(panic);
     }
+    task.retire();
 }
 
 /// Outside of the context, so that nothing of the way out is late.
@@ -323,35 +335,22 @@ fn report_panic(task: &mut Polling<'_>, panic: &(dyn Any + Send)) {
     context::sentinel::report(ReportKind::UnhandledPanic, &name, place, context::panic_message(panic));
 }
 
-/// Wakes the timers that are due: first collected, then woken, so that a waker may use the timers (trap 12).
-fn fire_timers(core: &Core) {
-    let mut due = core.due.take();
-    {
-        let mut timers = core.timers.borrow_mut();
-        if timers.len() > 0 {
-            let now = core.time.now();
-            if core.time.is_paused() {
-                timers.advance_exact(now, &mut due);
-            } else {
-                timers.advance(now, &mut due);
-            }
-        }
-    }
-    wake_all(core, due);
-}
-
-/// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready.
+/// Waits for I/O until something is ready or the next timer is due; only looks if tasks are ready. Then wakes whom that
+/// concerns, I/O before timers: so what was there in time wins over its timeout.
+///
+/// Timers are looked at after the wait and not before, so that a timer's wake-up costs one system call to wait, and not a
+/// second one to look again for I/O.
 fn poll_io(core: &Core) {
-    let asleep = core.tasks.queue().len() == 0 && core.inbox.fall_asleep();
-    let next = if asleep { next_deadline(core) } else { None };
-    let jump = next.filter(|_| core.time.is_paused() && !core.has_work_elsewhere());
-    let wait = match next {
-        _ if !asleep || jump.is_some() => Wait::No,
-        Some(deadline) if !core.time.is_paused() => Wait::Until(core.time.real_at(deadline)),
-        _ => Wait::Forever,
-    };
+    let asleep = core.tasks.queue().is_empty() && core.inbox.fall_asleep();
+    let jump = if asleep { jump_target(core) } else { None };
+    let wait = if asleep && jump.is_none() { until_next_timer(core) } else { Wait::No };
     let mut woken = core.due.take();
-    if let Err(error) = core.reactor.turn(wait, &mut woken) {
+    // One reading for all that a wait brings: they became ready before it ended.
+    let mut stamp = None;
+    let wake = |task| {
+        core.tasks.queue().schedule(task, || *stamp.get_or_insert_with(harness::ticks));
+    };
+    if let Err(error) = core.reactor.turn(wait, wake, &mut woken) {
         log::error!("bursar: the I/O driver failed, trying again: {error}");
     }
     harness::parked();
@@ -359,20 +358,47 @@ fn poll_io(core: &Core) {
         core.inbox.open();
         empty_inbox(core);
     }
-    if let (Some(deadline), true, 0) = (jump, woken.is_empty(), core.tasks.queue().len()) {
+    if let (Some(deadline), true, true) = (jump, woken.is_empty(), core.tasks.queue().is_empty()) {
         core.time.advance_to(deadline);
     }
+    collect_timers(core, &mut woken);
     wake_all(core, woken);
 }
 
-fn next_deadline(core: &Core) -> Option<u64> {
+/// Where paused time jumps to if nothing happens until then: the next deadline, unless something is going on elsewhere.
+fn jump_target(core: &Core) -> Option<u64> {
+    let may_jump = core.time.is_paused() && !core.has_work_elsewhere();
+    if may_jump { core.timers.borrow_mut().next_exact() } else { None }
+}
+
+/// How long a loop with nothing to do sleeps.
+fn until_next_timer(core: &Core) -> Wait {
     if core.time.is_paused() {
-        core.timers.borrow_mut().next_exact()
-    } else {
-        core.timers.borrow().next_deadline()
+        return Wait::Forever;
+    }
+    match core.timers.borrow_mut().next_wake() {
+        // By the clock as it was read last: one that has come due since then ends the wait at once.
+        Some(wake) if wake <= core.time.recent_ns() => Wait::No,
+        Some(wake) => Wait::Until(core.time.real_at(wake)),
+        None => Wait::Forever,
     }
 }
 
+/// Appends the wakers of the timers that are due. They are woken later, so that a waker may use the timers (trap 12).
+fn collect_timers(core: &Core, due: &mut Vec<Waker>) {
+    let mut timers = core.timers.borrow_mut();
+    if timers.len() == 0 {
+        return;
+    }
+    let now = core.time.passed();
+    if core.time.is_paused() {
+        timers.advance_exact(now, due);
+    } else {
+        timers.advance(now, due);
+    }
+}
+
+/// First collected, then woken: see [`collect_timers`].
 fn wake_all(core: &Core, mut wakers: Vec<Waker>) {
     for waker in wakers.drain(..) {
         // Ours only queue. A foreign one may do anything, and may panic.

@@ -1,10 +1,10 @@
 //! The packed task handle: which runtime, which slot, which use of that slot - in one word.
 //!
 //! ```text
-//!   63            48 47                    24 23                     0
-//!  +----------------+------------------------+------------------------+
-//!  | runtime (16)   | generation (24)        | slot (24)              |
-//!  +----------------+------------------------+------------------------+
+//!   63                    40 39            24 23                     0
+//!  +------------------------+----------------+------------------------+
+//!  | generation (24)        | runtime (16)   | slot (24)              |
+//!  +------------------------+----------------+------------------------+
 //! ```
 //!
 //! A handle owns nothing and points at nothing, so copying it is free and keeping it too long is harmless: the
@@ -23,6 +23,7 @@ compile_error!("bursar-runtime packs a task handle into a waker's data pointer, 
 pub(crate) struct Packed(u64);
 
 const SLOT_BITS: u32 = 24;
+const RUNTIME_BITS: u32 = 16;
 const GENERATION_BITS: u32 = 24;
 
 /// The greatest slot number.
@@ -36,17 +37,13 @@ impl Packed {
     pub(crate) const fn new(runtime: u16, generation: u32, slot: u32) -> Packed {
         let generation = (generation & GENERATION_MAX) as u64;
         let slot = (slot & SLOT_MAX) as u64;
-        Packed((runtime as u64) << (GENERATION_BITS + SLOT_BITS) | generation << SLOT_BITS | slot)
+        Packed(generation << (RUNTIME_BITS + SLOT_BITS) | (runtime as u64) << SLOT_BITS | slot)
     }
 
-    /// The handle of another use of another slot of the same runtime; `self` is of generation 0 and slot 0, and the
-    /// arguments are within their bounds.
+    /// The handle of the next use of the same slot. One addition: the generation is on top for that, and wraps there.
     #[inline]
-    pub(crate) const fn with(self, generation: u32, slot: u32) -> Packed {
-        debug_assert!(
-            self.slot() | self.generation() == 0 && slot <= SLOT_MAX && generation <= GENERATION_MAX
-        );
-        Packed(self.0 | (generation as u64) << SLOT_BITS | slot as u64)
+    pub(crate) const fn next(self) -> Packed {
+        Packed(self.0.wrapping_add(1 << (RUNTIME_BITS + SLOT_BITS)))
     }
 
     #[inline]
@@ -61,12 +58,12 @@ impl Packed {
 
     #[inline]
     pub(crate) const fn runtime(self) -> u16 {
-        (self.0 >> (GENERATION_BITS + SLOT_BITS)) as u16
+        (self.0 >> SLOT_BITS) as u16
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(crate) const fn generation(self) -> u32 {
-        (self.0 >> SLOT_BITS) as u32 & GENERATION_MAX
+        (self.0 >> (RUNTIME_BITS + SLOT_BITS)) as u32
     }
 
     #[inline]
@@ -92,7 +89,7 @@ mod tests {
                         (runtime, generation, slot)
                     );
                     assert_eq!(Packed::from_bits(handle.bits()), handle);
-                    assert_eq!(Packed::new(runtime, 0, 0).with(generation, slot), handle);
+                    assert_eq!(handle.next(), Packed::new(runtime, generation.wrapping_add(1), slot));
                 }
             }
         }
@@ -109,7 +106,13 @@ mod tests {
                 handle.generation() != flipped.generation(),
                 handle.runtime() != flipped.runtime(),
             ];
-            let owner = usize::from(bit >= 24) + usize::from(bit >= 48);
+            let owner = if bit < 24 {
+                0
+            } else if bit < 40 {
+                2
+            } else {
+                1
+            };
             assert_eq!(changed, [owner == 0, owner == 1, owner == 2], "bit {bit}");
         }
     }

@@ -7,6 +7,7 @@ use crate::inbox::{self, Message};
 use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::table::Joined;
+use crate::waker;
 use context::harness;
 use context::{Name, ReportKind};
 use parking_lot::Mutex;
@@ -45,8 +46,8 @@ enum Inner<T> {
     Task(Packed, Ticket<T>),
     /// Work whose result comes from another thread.
     Job(Arc<Job<T>>),
-    /// It never started.
-    Refused(Option<JoinError>),
+    /// It never started. (Boxed: the kind of handle is then told by a number, and not by what is in an error.)
+    Refused(Option<Box<JoinError>>),
     /// The output of the task of this id was taken: there is nothing left to ask or to detach from.
     Taken(u64),
 }
@@ -61,7 +62,7 @@ impl<T> JoinHandle<T> {
     }
 
     pub(crate) fn refused(error: JoinError) -> Self {
-        Self(Inner::Refused(Some(error)))
+        Self(Inner::Refused(Some(Box::new(error))))
     }
 
     /// Has the task dropped instead of polled, at its next turn and in its own context. A job of the blocking pool is
@@ -101,32 +102,47 @@ impl<T> JoinHandle<T> {
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Inner::Task(task, ticket) => {
-                let result = ready!(poll_task(*task, ticket, cx.waker()));
-                self.0 = Inner::Taken(ticket.id());
-                Poll::Ready(result)
-            }
-            Inner::Job(job) => job.poll(cx.waker()),
-            Inner::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(JoinError(Kind::Taken)))),
-            Inner::Taken(_) => Poll::Ready(Err(JoinError(Kind::Taken))),
-        }
+        let Inner::Task(task, ticket) = &self.0 else { return poll_other(&mut self.0, cx.waker()) };
+        let result = ready!(poll_task(*task, ticket, cx.waker()));
+        let id = ticket.id();
+        self.0 = Inner::Taken(id);
+        Poll::Ready(result)
     }
 }
 
+/// A job's handle, or one that never had a task or has none any more.
+#[inline(never)]
+fn poll_other<T>(inner: &mut Inner<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
+    let error = match inner {
+        Inner::Job(job) => return job.poll(waker),
+        Inner::Refused(error) => error.take().map(|error| *error),
+        Inner::Task(..) | Inner::Taken(_) => None,
+    };
+    Poll::Ready(Err(error.unwrap_or(JoinError(Kind::Taken))))
+}
+
+#[inline]
 fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
-    let here = at_home(task, |core| {
-        core.poll_leaf(waker, || match core.tasks.poll_join(task, ticket, waker) {
+    current::with(|core| {
+        let Some(core) = core.filter(|core| core.index == task.runtime()) else {
+            return Poll::Ready(Err(not_at_home(task)));
+        };
+        // A task of another runtime that waits here is woken as a stranger.
+        let joiner = waker::target(waker).filter(|joiner| joiner.runtime() == core.index);
+        core.poll_leaf(waker, || match core.tasks.poll_join(task, ticket, joiner, waker) {
             Joined::Pending => Poll::Pending,
-            Joined::Done(result) => Poll::Ready(result.map_err(JoinError::from)),
+            Joined::Done(Ok(output)) => Poll::Ready(Ok(output)),
+            Joined::Done(Err(failure)) => Poll::Ready(Err(JoinError::from(failure))),
             Joined::Gone => Poll::Ready(Err(JoinError(Kind::Taken))),
         })
-    });
-    here.unwrap_or_else(|| {
-        let alive = inbox::is_alive(task.runtime());
-        Poll::Ready(Err(if alive { JoinError(Kind::WrongThread) } else { JoinError::SHUTDOWN }))
     })
+}
+
+#[cold]
+fn not_at_home(task: Packed) -> JoinError {
+    if inbox::is_alive(task.runtime()) { JoinError(Kind::WrongThread) } else { JoinError::SHUTDOWN }
 }
 
 /// Runs `f` with the core of the task's runtime, if that runs on this thread.
@@ -143,12 +159,20 @@ pub(crate) fn abort(task: Packed, id: u64) {
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        match &self.0 {
-            Inner::Task(task, ticket) => forget(*task, ticket.id()),
-            Inner::Job(job) => job.forget(),
-            Inner::Refused(_) | Inner::Taken(_) => {}
+        if !matches!(self.0, Inner::Taken(_)) {
+            let_go(&self.0);
         }
+    }
+}
+
+#[inline(never)]
+fn let_go<T>(inner: &Inner<T>) {
+    match inner {
+        Inner::Task(task, ticket) => forget(*task, ticket.id()),
+        Inner::Job(job) => job.forget(),
+        Inner::Refused(_) | Inner::Taken(_) => {}
     }
 }
 

@@ -6,15 +6,17 @@
 
 use std::fmt;
 use std::io;
-use std::task::{self, Poll, ready};
+use std::task::{self, Poll, Waker};
 
 use mio::Interest;
 use mio::event::Source;
 
 use crate::current::{self, Core};
 use crate::error;
+use crate::handle::Packed;
 use crate::inbox::{self, Message};
-use crate::reactor::{Direction, Initially, SourceKey};
+use crate::reactor::{Asker, Attempt, Direction, Initially, SourceKey};
+use crate::waker;
 
 /// A source that is registered with the runtime of the thread it was made on.
 pub(crate) struct Registered<S> {
@@ -69,27 +71,31 @@ impl<S: Source> Registered<S> {
         cx: &mut task::Context<'_>,
     ) -> Poll<io::Result<()>> {
         let key = self.registration.key;
-        self.poll_at_home(|core| core.poll_leaf(cx.waker(), || core.reactor.poll_ready(key, direction, cx)))
+        let waker = cx.waker();
+        self.poll_at_home(waker, |core| {
+            core.reactor.poll_ready(key, direction, Asker { task: task(core, waker), waker })
+        })
     }
 
-    /// Tries `operation` when it may succeed, until it does not say `WouldBlock`.
+    /// Tries `operation`, a system call and no more, if it may succeed, and waits if it may not or says `WouldBlock`.
     pub(crate) fn poll_with<T>(
         &self,
         direction: Direction,
         cx: &mut task::Context<'_>,
-        operation: impl FnMut(&S) -> io::Result<T>,
+        operation: impl FnOnce(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         self.poll_attempt(direction, cx, operation, |_| false)
     }
 
     /// Like [`poll_with`](Self::poll_with), for a stream that is asked to move `wanted` bytes. If it moves fewer, it would
     /// move none the next time, so that system call is saved.
+    #[inline]
     pub(crate) fn poll_transfer(
         &self,
         direction: Direction,
         wanted: usize,
         cx: &mut task::Context<'_>,
-        operation: impl FnMut(&S) -> io::Result<usize>,
+        operation: impl FnOnce(&S) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         self.poll_attempt(direction, cx, operation, |moved| is_short(*moved, wanted))
     }
@@ -118,20 +124,18 @@ impl<S: Source> Registered<S> {
         &self,
         direction: Direction,
         cx: &mut task::Context<'_>,
-        mut operation: impl FnMut(&S) -> io::Result<T>,
-        exhausts: impl Fn(&T) -> bool,
+        operation: impl FnOnce(&S) -> io::Result<T>,
+        exhausts: impl FnOnce(&T) -> bool,
     ) -> Poll<io::Result<T>> {
-        let key = self.registration.key;
-        self.poll_at_home(|core| {
-            core.poll_leaf(cx.waker(), || {
-                loop {
-                    ready!(core.reactor.poll_ready(key, direction, cx))?;
-                    let result = self.attempt(core, direction, &mut operation, &exhausts);
-                    if !is_would_block(&result) {
-                        return Poll::Ready(result);
-                    }
-                }
-            })
+        let (key, source, waker) = (self.registration.key, &self.source, cx.waker());
+        self.poll_at_home(waker, |core| {
+            let task = || task(core, waker);
+            match core.reactor.attempt(key, direction, task, || operation(source), exhausts) {
+                Attempt::Done(done) => Poll::Ready(Ok(done)),
+                Attempt::Waiting => Poll::Pending,
+                Attempt::Failed(error) => poll_rarely(core, key, direction, waker, Some(error)).map(Err),
+                Attempt::NotMade => poll_rarely(core, key, direction, waker, None).map(Err),
+            }
         })
     }
 
@@ -141,42 +145,44 @@ impl<S: Source> Registered<S> {
         mut operation: impl FnMut(&S) -> io::Result<T>,
         exhausts: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
-        self.registration.at_home(|core| {
-            if !core.reactor.is_ready(self.registration.key, direction) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            self.attempt(core, direction, &mut operation, &exhausts)
-        })
+        let (key, source) = (self.registration.key, &self.source);
+        self.registration
+            .at_home(|core| core.reactor.try_attempt(key, direction, || operation(source), exhausts))
     }
 
-    /// One attempt, and what it tells about the next.
+    /// One leaf operation, by the runtime that knows this source.
     #[inline]
-    fn attempt<T>(
+    fn poll_at_home<T>(
         &self,
-        core: &Core,
-        direction: Direction,
-        operation: &mut impl FnMut(&S) -> io::Result<T>,
-        exhausts: &impl Fn(&T) -> bool,
-    ) -> io::Result<T> {
-        let key = self.registration.key;
-        loop {
-            let result = operation(&self.source);
-            match &result {
-                Ok(done) if exhausts(done) => core.reactor.clear_ready_unless_closed(key, direction),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) if is_would_block(&result) => core.reactor.clear_ready(key, direction),
-                _ => {}
-            }
-            return result;
-        }
-    }
-
-    fn poll_at_home<T>(&self, f: impl FnOnce(&Core) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        waker: &Waker,
+        operation: impl FnOnce(&Core) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         current::with(|core| match core {
-            Some(core) if core.index == self.registration.runtime => f(core),
+            Some(core) if core.index == self.registration.runtime => {
+                core.poll_leaf(waker, || operation(core))
+            }
             _ => Poll::Ready(Err(error::wrong_thread(self.registration.what))),
         })
     }
+}
+
+/// The task of this runtime that the waker wakes. It may be that of a task of another, which is polled here by somebody's
+/// hand.
+#[inline]
+fn task(core: &Core, waker: &Waker) -> Option<Packed> {
+    waker::target(waker).filter(|task| task.runtime() == core.index)
+}
+
+#[cold]
+#[inline(never)]
+fn poll_rarely(
+    core: &Core,
+    key: SourceKey,
+    direction: Direction,
+    waker: &Waker,
+    failure: Option<io::Error>,
+) -> Poll<io::Error> {
+    core.reactor.poll_rarely(key, direction, Asker { task: task(core, waker), waker }, failure)
 }
 
 impl<S: fmt::Debug> fmt::Debug for Registered<S> {
@@ -185,11 +191,8 @@ impl<S: fmt::Debug> fmt::Debug for Registered<S> {
     }
 }
 
-fn is_would_block<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 /// 0 of a read is the end of the stream, which stays readable.
+#[inline]
 fn is_short(moved: usize, wanted: usize) -> bool {
     0 < moved && moved < wanted
 }

@@ -42,7 +42,7 @@ where
 {
     let place = Location::caller();
     let share = Share::current();
-    if share.id() == 0 {
+    if share.is_nobody() {
         let detail = "give it a context: `spawn_in`, `background`, or spawn where one is current";
         context::sentinel::report(ReportKind::SpawnedInSentinel, &Context::sentinel(), place, detail);
     }

@@ -88,22 +88,21 @@ unsafe fn drop_raw(_: *const ()) {}
 /// Queues the task, here or by message. The one place that decides.
 #[inline]
 pub(crate) fn wake(handle: Packed) {
-    let local = current::with(|core| match core {
-        Some(core) if core.index == handle.runtime() => {
-            core.tasks.queue().schedule(handle, ticks);
-            true
-        }
-        _ => false,
-    });
+    let local = current::with(|core| core.is_some_and(|core| core.tasks.queue().schedule(handle, ticks)));
     if !local {
         wake_elsewhere(handle);
     }
 }
 
+/// No task here has that handle.
 #[cold]
+#[inline(never)]
 fn wake_elsewhere(handle: Packed) {
-    // A runtime that is gone has no task to wake.
-    let _ = inbox::send(handle.runtime(), Message::Wake(handle, ticks()));
+    let stale = current::with(|core| core.is_some_and(|core| core.index == handle.runtime()));
+    if !stale {
+        // A runtime that is gone has no task to wake.
+        let _ = inbox::send(handle.runtime(), Message::Wake(handle, ticks()));
+    }
 }
 
 #[cfg(test)]
@@ -305,7 +304,10 @@ mod tests {
         stale.wake();
         waker(forged).wake();
         rig.turn();
-        assert!(matches!(rig.core.tasks.poll_join(handle, &ticket, Waker::noop()), Joined::Done(Ok(5))));
+        assert!(matches!(
+            rig.core.tasks.poll_join(handle, &ticket, None, Waker::noop()),
+            Joined::Done(Ok(5))
+        ));
     }
 
     #[test]

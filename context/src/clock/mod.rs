@@ -59,7 +59,7 @@ use std::fmt;
 
 pub(crate) use os::{RemoteClock, run_delay};
 pub(crate) use slow_motion::{set_slowness, slowness};
-pub(crate) use thread_clock::ThreadClock;
+pub(crate) use thread_clock::{SLICE_MAX_NS, ThreadClock};
 
 /// Which source measures CPU time.
 ///

@@ -10,7 +10,7 @@ use super::{Clock, Rung, Stamp, os, slowness, tsc, wall};
 
 /// A slice longer than this ends with a read of the real clock. It bounds what a slice can be wrong by where the mark
 /// does not see everything (a blocking call on a blind kernel, an interrupt or a stolen CPU), and costs 1 % of it.
-const SLICE_MAX_NS: u64 = 30_000;
+pub(crate) const SLICE_MAX_NS: u64 = 30_000;
 
 /// An anchor older than this is replaced. It bounds how far the extrapolation can drift: 5 parts in a million of an error
 /// in the rate are 50 ns. Must be below the 16 ms of [`wall::short_ticks_to_ns`].
@@ -111,28 +111,38 @@ impl ThreadClock {
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
         match self.glance() {
-            Some((cpu, wall)) => Stamp { cpu, wall, broken: false },
-            None => self.resync(),
+            Some((cpu, wall)) if wall.wrapping_sub(self.last.get()) <= self.slice_max.get() => {
+                self.commit(wall);
+                Stamp { cpu, wall, broken: false }
+            }
+            _ => self.resync(),
         }
     }
 
     /// CPU and wall time now, if they can be had without the real clock; else [`resync`](ThreadClock::resync). One `rdtsc`,
-    /// two comparisons of ages, one look at the mark and a multiplication: 5 ns more than the `rdtsc`. On the lower rungs,
-    /// and on a clock that is not started, it is always `None`: only there is a branch on the rung.
+    /// a comparison of ages, a look at the mark and a multiplication. On the lower rungs, and on a clock that is not
+    /// started, it is always `None`: only there is a branch on the rung.
+    ///
+    /// The caller looks how long the slice was that ends here: beyond [`SLICE_MAX_NS`] the real clock is to be read. Else
+    /// it makes this the last stamp by [`commit`](ThreadClock::commit).
     #[inline(always)]
     pub(crate) fn glance(&self) -> Option<(u64, u64)> {
         // Before the mark: if it is intact afterwards, then there was no switch before the counter was read.
         let wall = tsc::read();
         let since_anchor = wall.wrapping_sub(self.anchor_wall.get());
-        let since_last = wall.wrapping_sub(self.last.get());
         let intact = self.mark.intact();
-        // `|` and not `||`: no condition waits for another (three jumps that are never taken, 19 instructions in all).
-        if !intact | (since_anchor > self.anchor_max.get()) | (since_last > self.slice_max.get()) {
+        // `|` and not `||`: no condition waits for another.
+        if !intact | (since_anchor > self.anchor_max.get()) {
             return None;
         }
-        self.last.set(wall);
         let cpu = self.anchor_cpu.get().wrapping_add(wall::short_ticks_to_ns(since_anchor, self.rate.get()));
         Some((cpu, wall))
+    }
+
+    /// Makes the wall time of a [`glance`](ThreadClock::glance) that of the last stamp.
+    #[inline(always)]
+    pub(crate) fn commit(&self, wall: u64) {
+        self.last.set(wall);
     }
 
     /// Whether the thread may have left the CPU since the last stamp. Two loads; always true on the lower rungs.

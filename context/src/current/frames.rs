@@ -3,11 +3,11 @@
 //! A frame is a stretch of the call stack (one poll, one closure); frames nest by construction. Guards do not: user
 //! code may keep one in a future across an await, forget it, or drop it in another order or another frame. So guards
 //! are mere numbers; what they stand for is a list of the thread, and a frame that ends with more guards than it began
-//! with undoes them. Nothing that was put in place within a frame outlasts it, so a frame may run on a share that is
+//! with undoes them. Nothing that was put in place within a frame outlasts it, so a frame may run on a context that is
 //! only lent to it. Fenced, for that.
 #![allow(unsafe_code)]
 
-use super::share::{LOOP, Share};
+use super::share::{Held, Share};
 use super::{CLEANUP, Place, SLOT, Slot};
 use crate::clock::Clock;
 use crate::journal as sentinel;
@@ -18,8 +18,8 @@ use std::marker::PhantomData;
 /// One guard that is alive.
 pub(super) struct Guarded {
     serial: u64,
-    /// The share that was current before it.
-    before: Share,
+    /// What was current before it.
+    before: Held,
     /// The guard's own context, for reports.
     name: Name,
     place: Place,
@@ -46,10 +46,11 @@ impl FrameKind {
 
 /// A stretch of the stack in which another context is current. Restores on drop, also on unwind.
 pub(crate) struct Frame<'a> {
-    before: Share,
+    before: Held,
     lender: PhantomData<&'a Context>,
     place: Option<Place>,
     base: u32,
+    lends: bool,
     kind: FrameKind,
 }
 
@@ -60,27 +61,40 @@ impl<'a> Frame<'a> {
         // SAFETY: the handle is borrowed for as long as the frame lives. The frame's drop takes the address out of the
         // slot, and before that the guards that were entered within, some of which may hold it as what was before them.
         // Frames are locals of this crate, never forgotten; but the loop's, which keeps nothing lent.
-        Self::enter(unsafe { Share::lent(context) }, place, kind)
+        Self::begin(unsafe { Held::lent(context) }, place, kind)
+    }
+
+    /// With `share` current, which the frame keeps.
+    pub(crate) fn enter(share: Share, place: Place, kind: FrameKind) -> Self {
+        Self::begin(Held::owning(share), place, kind)
     }
 
     #[inline]
-    pub(crate) fn enter(share: Share, place: Place, kind: FrameKind) -> Self {
+    fn begin(held: Held, place: Place, kind: FrameKind) -> Self {
         SLOT.with(|slot| {
             if kind == FrameKind::Poll {
-                slot.count_poll(&share);
+                slot.count_poll(&held);
             }
-            let before = Share::from_raw(slot.switch_to(share.into_raw()));
+            let before = slot.switch_to(held);
             let place = slot.place.replace(Some(place));
-            Self { before, lender: PhantomData, place, base: slot.base.replace(slot.guards.get()), kind }
+            let lends = slot.lends.replace(true);
+            Self {
+                before,
+                lender: PhantomData,
+                place,
+                base: slot.base.replace(slot.guards.get()),
+                lends,
+                kind,
+            }
         })
     }
 
     /// The frame of an event loop: between polls its own account is current.
     pub(crate) fn enter_loop(clock: Clock, place: Place) -> Self {
         SLOT.with(|slot| slot.use_clock(clock));
-        let mut frame = Self::enter(Share::from_raw(LOOP), place, FrameKind::Scope);
+        let mut frame = Self::begin(Held::LOOP, place, FrameKind::Scope);
         // A loop's guard may be carried out of the frame it began in, so it must not keep what was lent to that.
-        frame.before = frame.before.clone();
+        frame.before = std::mem::replace(&mut frame.before, Held::NOBODY).into_owned();
         frame
     }
 }
@@ -94,8 +108,9 @@ impl Drop for Frame<'_> {
             }
             slot.base.set(self.base);
             slot.place.set(self.place);
-            let before = std::mem::replace(&mut self.before, Share::nobody());
-            let inner = Share::from_raw(slot.switch_to(before.into_raw()));
+            slot.lends.set(self.lends);
+            let before = std::mem::replace(&mut self.before, Held::NOBODY);
+            let inner = slot.switch(before);
             if slot.dead.get() > 0 {
                 reap(slot);
             }
@@ -104,44 +119,41 @@ impl Drop for Frame<'_> {
     }
 }
 
-/// Counts the poll that unwinds.
-pub(super) struct CountPoll<'a> {
+/// The end of what the loop does in a context, a poll or not: guards that were left behind are undone, and the context
+/// is put back.
+pub(super) struct Visit<'a> {
     pub(super) slot: &'a Slot,
     pub(super) share: &'a Share,
 }
 
-impl Drop for CountPoll<'_> {
-    #[inline]
+impl Drop for Visit<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.slot.count_poll(self.share);
-    }
-}
-
-/// Ends one poll of the loop: the guards that it left behind are undone and its context is put back.
-pub(super) struct PollCheck<'a> {
-    slot: &'a Slot,
-    share: &'a Share,
-}
-
-impl<'a> PollCheck<'a> {
-    #[inline]
-    pub(super) fn new(slot: &'a Slot, share: &'a Share) -> Self {
-        Self { slot, share }
-    }
-}
-
-impl Drop for PollCheck<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.slot.clock.may_have_left() {
-            self.slot.settle_interrupted();
-        }
         if self.slot.guards.get() != self.slot.base.get() {
-            undo_guards(self.slot, FrameKind::Poll);
-            let last = Share::from_raw(self.slot.switch_to(self.share.clone().into_raw()));
-            drop(last);
+            put_back(self.slot, self.share);
         }
+        self.slot.lends.set(false);
     }
+}
+
+/// Counts a poll that unwinds, or that is none of this thread's. (The usual one is counted where it is called; where it
+/// cannot unwind, nothing of this is left in the program.)
+pub(super) struct Counted<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) share: &'a Share,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.slot.count_poll(&Held::of(self.share));
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn put_back(slot: &Slot, share: &Share) {
+    undo_guards(slot, FrameKind::Poll);
+    drop(slot.switch(Held::of(share)));
 }
 
 /// Takes the guards of the frame that ends out of the list: from now on they are inert.
@@ -172,7 +184,7 @@ fn reap(slot: &Slot) {
         let Some(Some(Some(guard))) = with_guards(pop_dead) else { return };
         slot.guards.set(slot.guards.get() - 1);
         slot.dead.set(slot.dead.get() - 1);
-        drop(Share::from_raw(slot.switch_to(guard.before.into_raw())));
+        drop(slot.switch(guard.before));
     }
 }
 
@@ -209,18 +221,18 @@ impl Context {
     #[track_caller]
     pub fn enter(&self) -> Entered {
         let place = std::panic::Location::caller();
-        let share = Share::of(self);
+        let held = Held::owning(Share::of(self));
         let name = self.node().name();
         SLOT.with(|slot| {
             let serial = slot.fresh_id();
-            let before = Share::from_raw(slot.switch_to(share.into_raw()));
+            let before = slot.switch_to(held);
             let mut guarded = Some(Guarded { serial, before, name, place, dead: false });
             match with_guards(|guards| guards.extend(guarded.take())) {
                 Some(()) => slot.guards.set(slot.guards.get() + 1),
                 // The thread is being destroyed: leave things as they were.
                 None => {
                     if let Some(guarded) = guarded {
-                        drop(Share::from_raw(slot.switch_to(guarded.before.into_raw())));
+                        drop(slot.switch(guarded.before));
                     }
                 }
             }
@@ -252,7 +264,7 @@ fn leave(slot: &Slot, serial: u64) {
     } else if at + 1 == slot.guards.get() as usize {
         let Some(Some(guard)) = with_guards(Vec::pop) else { return };
         slot.guards.set(slot.guards.get() - 1);
-        drop(Share::from_raw(slot.switch_to(guard.before.into_raw())));
+        drop(slot.switch(guard.before));
         if slot.dead.get() > 0 {
             reap(slot);
         }
@@ -344,7 +356,7 @@ mod tests {
         drop(carried);
         // Wrong, as what was carried out was, but alive.
         assert_eq!(Context::current().id(), id);
-        drop(Share::from_raw(SLOT.with(|slot| slot.switch_to(Share::nobody().into_raw()))));
+        drop(SLOT.with(|slot| slot.switch(Held::NOBODY)));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The current context of each thread.
 //!
-//! A thread's [`Slot`] holds one *share* of the context that is current, so the pointer in it cannot dangle, whatever
-//! user code does with its own handles. Frames (one poll, one closure) and guards own the share of what was current
-//! before them, and put it back.
+//! A thread's [`Slot`] holds the context that is current: it borrows it from the share of the task that is polled, or from
+//! a handle that outlives the frame in which it was entered, or owns a share of it; so the pointer in it cannot dangle,
+//! whatever user code does with its own handles ([`share`]). Frames (one poll, one closure) and guards keep what was
+//! current before them, and put it back.
 
 mod frames;
+mod handle;
 mod share;
 mod switch;
 
 pub use frames::Entered;
+use frames::{Counted, Visit};
 pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
 
@@ -18,9 +21,9 @@ use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Name, Node};
+use crate::node::{Context, Here, Node};
 use crate::report::ReportKind;
-use share::{LOOP, NOBODY};
+use share::NOBODY;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::Location;
@@ -41,8 +44,11 @@ thread_local! {
 }
 
 pub(crate) struct Slot {
-    /// A share owned by the slot, [`NOBODY`] or [`LOOP`].
+    /// See [`share::Held`].
     current: Cell<*const Node>,
+    /// What is current is borrowed from something below on the stack, or owned: it may be kept until that frame ends. Not
+    /// so between two polls, when the task whose poll was the last may go at any time.
+    lends: Cell<bool>,
     /// The line to name when something is found wrong in this frame: where the task was spawned, say.
     place: Cell<Option<Place>>,
     /// Guards alive on this thread, and how many were when the innermost frame began.
@@ -50,12 +56,13 @@ pub(crate) struct Slot {
     base: Cell<u32>,
     /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
     dead: Cell<u32>,
-    /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged.
+    /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged. Not
+    /// above 0: it did not.
     waited: Cell<u64>,
-    /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
-    last_cpu: Cell<u64>,
     clock: ThreadClock,
-    ledger: Cell<Option<&'static Ledger>>,
+    /// [`Ledger::limbo`] while there are no books.
+    ledger: Cell<&'static Ledger>,
+    has_books: Cell<bool>,
     /// The ledger's id; 0 before there is one, and kept when the thread ends.
     id: Cell<u64>,
     /// The chain's reading at which the ledger began.
@@ -112,14 +119,15 @@ impl Slot {
     const fn new() -> Self {
         Self {
             current: Cell::new(NOBODY),
+            lends: Cell::new(false),
             place: Cell::new(None),
             guards: Cell::new(0),
             base: Cell::new(0),
             dead: Cell::new(0),
             waited: Cell::new(0),
-            last_cpu: Cell::new(0),
             clock: ThreadClock::new(),
-            ledger: Cell::new(None),
+            ledger: Cell::new(Ledger::limbo()),
+            has_books: Cell::new(false),
             id: Cell::new(0),
             start: Cell::new(0),
             blocking_min: Cell::new(0),
@@ -133,7 +141,13 @@ impl Slot {
     /// Opens the thread's books at its first use. False while the thread is being destroyed: nothing is charged then.
     #[inline]
     fn ready(&self) -> bool {
-        self.ledger.get().is_some() || self.open(Clock::Auto)
+        self.has_books.get() || self.open(Clock::Auto)
+    }
+
+    /// The thread's ledger, from the first use until the thread ends.
+    #[inline]
+    fn books(&self) -> Option<&'static Ledger> {
+        self.has_books.get().then(|| self.ledger.get())
     }
 
     #[cold]
@@ -145,8 +159,9 @@ impl Slot {
         let ledger = Ledger::open();
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
+        self.ledger.set(ledger);
         self.begin_at_now();
-        self.ledger.set(Some(ledger));
+        self.has_books.set(true);
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
         // Once more: opening the books, and saying so, is nobody's cost.
         self.begin_at_now();
@@ -155,39 +170,36 @@ impl Slot {
 
     fn begin_at_now(&self) {
         let stamp = self.clock.resync();
-        self.last_cpu.set(stamp.cpu);
+        self.publish(stamp.cpu);
         self.start.set(stamp.cpu);
     }
 
     fn close(&self) {
-        if self.ledger.get().is_some() {
-            self.settle_now();
-        }
-        if let Some(ledger) = self.ledger.take() {
-            self.clock.stop();
-            ledger.close();
-        }
+        let Some(ledger) = self.books() else { return };
+        self.settle_now();
+        self.clock.stop();
+        self.has_books.set(false);
+        self.ledger.set(Ledger::limbo());
+        ledger.close();
     }
 
     /// Changes the rung; the chain goes on from where it is. A thread without books opens them on that rung.
     fn use_clock(&self, clock: Clock) {
-        if self.ledger.get().is_none() {
+        let Some(ledger) = self.books() else {
             self.open(clock);
             return;
-        }
+        };
         if self.clock.rung().is_some_and(|rung| is_met(clock, rung)) {
             return;
         }
         self.settle_resynced();
-        let charged = self.last_cpu.get().wrapping_sub(self.start.get());
+        let charged = self.last_cpu().wrapping_sub(self.start.get());
         self.clock.stop();
         let rung = self.clock.start(clock);
         let stamp = self.clock.resync();
         self.start.set(stamp.cpu.wrapping_sub(charged));
-        self.last_cpu.set(stamp.cpu);
-        if let Some(ledger) = self.ledger.get() {
-            ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
-        }
+        self.publish(stamp.cpu);
+        ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
         log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
     }
 }
@@ -257,16 +269,19 @@ pub(crate) struct Origin {
     pub(crate) now: u64,
     pub(crate) class: &'static Class,
     /// What was current there.
-    pub(crate) made_in: Option<Name>,
+    pub(crate) made_in: Option<(&'static Class, u64)>,
+    pub(crate) here: Here,
 }
 
+#[inline]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
     SLOT.with(|slot| {
         slot.ready();
-        let ledger = slot.ledger.get().unwrap_or(Ledger::limbo());
+        let ledger = slot.ledger.get();
         let class = slot.class(class, place);
-        let made_in = slot.current_node().map(Node::name);
-        Origin { ledger, owner: ledger.id(), id: slot.fresh_id(), now: slot.clock.wall(), class, made_in }
+        let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
+        let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
+        Origin { ledger, owner, id, now, class, made_in, here: handle::here(slot) }
     })
 }
 
@@ -307,12 +322,17 @@ pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
     SLOT.with(|slot| slot.clock.ticks_to_ns(ticks))
 }
 
+/// Wall ticks at the last switch on this thread: for what follows it at once.
+#[inline]
+pub(crate) fn last_switch() -> u64 {
+    SLOT.with(|slot| if slot.books().is_some() { slot.clock.last_wall() } else { slot.clock.wall() })
+}
+
 /// Charges the slice that runs on this thread up to now.
 pub(crate) fn settle() {
     SLOT.with(|slot| {
         if slot.ready() {
             slot.settle_now();
-            slot.publish();
         }
     });
 }
@@ -336,7 +356,7 @@ pub(crate) fn settle_within(node: &Node) {
 pub(crate) fn charge(node: &Node, tally: &Tally) {
     SLOT.with(|slot| {
         if node.birth.owner == slot.id.get() && tally.cpu == 0 {
-            node.local.add(tally);
+            node.add(tally);
         } else {
             node.abroad().shared.absorb(tally);
         }
@@ -347,16 +367,15 @@ pub(crate) fn charge(node: &Node, tally: &Tally) {
 pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
     SLOT.with(|slot| {
         slot.ready();
-        let ledger = slot.ledger.get()?;
+        let ledger = slot.books()?;
         slot.settle_resynced();
-        slot.publish();
-        Some((ledger, slot.last_cpu.get().wrapping_sub(slot.start.get())))
+        Some((ledger, slot.last_cpu().wrapping_sub(slot.start.get())))
     })
 }
 
 /// This thread's ledger, if it has one, without settling.
 pub(crate) fn ledger() -> Option<&'static Ledger> {
-    SLOT.with(|slot| slot.ledger.get())
+    SLOT.with(Slot::books)
 }
 
 /// Reports blocking calls from `min` ns on; 0 for none. Returns what it was.
@@ -398,12 +417,7 @@ pub(crate) fn begin_tail() {
 /// The loop's own account is current from here on.
 #[inline]
 pub(crate) fn idle() {
-    SLOT.with(|slot| {
-        if slot.current.get() != LOOP {
-            let before = slot.switch_to(LOOP);
-            drop(Share::from_raw(before));
-        }
-    });
+    SLOT.with(Slot::idle);
 }
 
 /// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
@@ -412,35 +426,40 @@ pub(crate) fn idle() {
 #[inline(always)]
 pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
-        slot.resume(share, woken);
-        slot.place.set(Some(place));
-        let count = frames::CountPoll { slot, share };
-        let check = frames::PollCheck::new(slot, share);
+        let Some(node) = share.own_node() else { return poll_elsewhere(slot, share, place, woken, f) };
+        slot.resume(share, node, place, woken);
+        let visit = Visit { slot, share };
+        let unwinding = Counted { slot, share };
         let output = f();
-        drop(check);
-        std::mem::forget(count);
-        let waited = slot.waited.take();
-        let budgeted = match share.own_node() {
-            Some(node) => {
-                slot.count_own_poll(node, waited);
-                node.budgeted
-            }
-            None => {
-                slot.count_poll_elsewhere(share, waited);
-                share.is_budgeted()
-            }
-        };
-        (output, budgeted)
+        std::mem::forget(unwinding);
+        drop(visit);
+        slot.count_own_poll(node);
+        (output, node.budgeted)
     })
+}
+
+/// The same in a context that another thread made, or in none.
+#[cold]
+#[inline(never)]
+fn poll_elsewhere<R>(
+    slot: &Slot,
+    share: &Share,
+    place: Place,
+    woken: u64,
+    f: impl FnOnce() -> R,
+) -> (R, bool) {
+    slot.resume_elsewhere(share, place, woken);
+    let _visit = Visit { slot, share };
+    let _counted = Counted { slot, share };
+    (f(), share.node().is_some_and(|node| node.budgeted))
 }
 
 /// The same for what is done on a task's account but is no poll of it.
 #[inline]
 pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R {
     SLOT.with(|slot| {
-        slot.put(share);
-        slot.place.set(Some(place));
-        let _check = frames::PollCheck::new(slot, share);
+        slot.put(share, place);
+        let _visit = Visit { slot, share };
         f()
     })
 }
@@ -448,23 +467,43 @@ pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R 
 impl Slot {
     /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
     /// across threads they are unique, not in order.
+    #[inline]
     fn fresh_id(&self) -> u64 {
-        static BLOCKS: AtomicU64 = AtomicU64::new(1);
-        const BLOCK: u64 = 256;
-        let (mut next, mut end) = self.ids.get();
+        let (next, end) = self.ids.get();
         if next == end {
-            next = BLOCKS.fetch_add(BLOCK, Relaxed);
-            end = next + BLOCK;
+            return self.fresh_block();
         }
         self.ids.set((next + 1, end));
         next
     }
 
+    #[cold]
+    #[inline(never)]
+    fn fresh_block(&self) -> u64 {
+        static BLOCKS: AtomicU64 = AtomicU64::new(1);
+        const BLOCK: u64 = 256;
+        let next = BLOCKS.fetch_add(BLOCK, Relaxed);
+        self.ids.set((next + 1, next + BLOCK));
+        next
+    }
+
+    #[inline]
     fn class(&self, name: &str, place: Place) -> &'static Class {
         let cached = &self.classes[((name.as_ptr().addr() >> 4) ^ name.len()) % CLASS_CACHE];
-        if let Some(class) = cached.get().filter(|class| class.name == name) {
-            return class;
+        match cached.get() {
+            Some(class) if class.name == name => class,
+            _ => self.look_up_class(cached, name, place),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_up_class(
+        &self,
+        cached: &Cell<Option<&'static Class>>,
+        name: &str,
+        place: Place,
+    ) -> &'static Class {
         match class::intern(name) {
             Interned::Class(class) => {
                 cached.set(Some(class));

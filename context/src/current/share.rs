@@ -1,8 +1,11 @@
 //! Holders of a context for one thread. Fenced.
 //!
 //! All shares of one context on its own thread are together one handle of it (rule 2 of `node::raw`), so copying one
-//! is a plain addition. A share that was made elsewhere is a handle of its own. A share that is lent to a frame counts as
-//! nothing: whoever lends it has a handle that outlives the frame.
+//! is a plain addition. A share that was made elsewhere is a handle of its own.
+//!
+//! What a thread's slot holds ([`Held`]) is borrowed as a rule: from the share of the task that is polled, or from the
+//! handle of whoever entered a frame. So a switch counts nothing. The last share of a context to go while the slot still
+//! borrows it is *adopted*: the slot takes over what it counts.
 #![allow(unsafe_code)]
 
 use super::SLOT;
@@ -13,15 +16,15 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The share of nobody: the sentinel.
-pub(super) const NOBODY: *const Node = std::ptr::null();
+/// The share of nobody: the sentinel. Marked as foreign, so that one test tells a node of this thread from all others.
+pub(super) const NOBODY: *const Node = std::ptr::without_provenance(FOREIGN);
 /// The account of the loop. Nobody's share either; `Context::current()` says sentinel.
-pub(super) const LOOP: *const Node = std::ptr::without_provenance(2);
+pub(super) const LOOP: *const Node = std::ptr::without_provenance(2 | FOREIGN);
 /// Set in the address of a share that was made away from the context's own thread: it counts as a full handle.
 const FOREIGN: usize = 1;
-/// Set in the address of a share that is lent to a frame and not counted.
-const LENT: usize = 4;
-const MARKS: usize = FOREIGN | LENT;
+/// Set in the address of what a slot holds and owns: it counts, and is given up with the next switch.
+const OWNED: usize = 4;
+const MARKS: usize = FOREIGN | OWNED;
 
 /// A holder of a context for one thread: a task's, an executor's. Not `Send`.
 ///
@@ -33,15 +36,12 @@ pub struct Share {
 }
 
 impl Share {
-    pub(super) fn from_raw(node: *const Node) -> Self {
+    fn from_raw(node: *const Node) -> Self {
         Self { node, not_send: PhantomData }
     }
 
-    pub(super) fn into_raw(self) -> *const Node {
-        ManuallyDrop::new(self).node
-    }
-
     /// A share of the sentinel.
+    #[inline]
     pub fn nobody() -> Self {
         Self::from_raw(NOBODY)
     }
@@ -52,6 +52,7 @@ impl Share {
     }
 
     /// A share of what is current.
+    #[inline]
     pub fn current() -> Self {
         SLOT.with(super::Slot::share)
     }
@@ -76,40 +77,24 @@ impl Share {
         }
     }
 
-    /// A share that is not counted: no addition, atomic or not, to make it and to drop it. Its clones are counted.
-    ///
-    /// # Safety
-    ///
-    /// `context`, this very handle of it, must outlive the share and every copy of its address that a [`Slot`] holds.
-    ///
-    /// [`Slot`]: super::Slot
-    #[inline]
-    pub(super) unsafe fn lent(context: &Context) -> Self {
-        if context.is_sentinel() {
-            return Self::nobody();
-        }
-        let marks = if is_own(context) { LENT } else { MARKS };
-        Self::from_raw(context.as_ptr().as_ptr().map_addr(|addr| addr | marks))
-    }
-
     /// The context, as a handle.
     pub fn context(&self) -> Context {
-        match self.target() {
+        match target(self.node) {
             Some(target) => (*target).clone(),
             None => Context::sentinel(),
         }
+    }
+
+    /// Whether it is nobody's.
+    #[inline]
+    pub fn is_nobody(&self) -> bool {
+        self.node == NOBODY
     }
 
     /// The context's number, 0 for the sentinel.
     #[inline]
     pub fn id(&self) -> u64 {
         self.node().map_or(0, |node| node.id)
-    }
-
-    /// Whether the context or an ancestor has a CPU budget.
-    #[inline]
-    pub(crate) fn is_budgeted(&self) -> bool {
-        self.node().is_some_and(|node| node.budgeted)
     }
 
     #[inline]
@@ -122,22 +107,136 @@ impl Share {
     /// The node, if it was made on this thread and its cells may be written.
     #[inline]
     pub(super) fn own_node(&self) -> Option<&Node> {
-        if self.node.addr() & FOREIGN == 0 { self.node() } else { None }
-    }
-
-    /// The handle that stands behind this share, not to be dropped.
-    pub(super) fn target(&self) -> Option<ManuallyDrop<Context>> {
-        let address = address_of(self.node)?;
-        // SAFETY: this share is (part of) a counted handle, and `ManuallyDrop` leaves the count alone.
-        Some(ManuallyDrop::new(unsafe { Context::from_counted(address) }))
+        if self.node.addr() & FOREIGN != 0 {
+            return None;
+        }
+        // SAFETY: an address without that mark is a node's, and this share keeps it from being freed (rules 1 and 2 of
+        // `node::raw`). Shares bear no other mark.
+        Some(unsafe { &*self.node })
     }
 }
 
+/// What a slot holds: the address of a node, of nobody or of the loop, which the slot borrows or owns. What it owns is
+/// given up when this is dropped.
+pub(super) struct Held(*const Node);
+
+impl Held {
+    /// The account of the loop.
+    pub(super) const LOOP: Self = Self(LOOP);
+    /// The sentinel.
+    pub(super) const NOBODY: Self = Self(NOBODY);
+
+    #[inline]
+    pub(super) fn from_raw(node: *const Node) -> Self {
+        Self(node)
+    }
+
+    #[inline]
+    pub(super) fn into_raw(self) -> *const Node {
+        ManuallyDrop::new(self).0
+    }
+
+    /// Owned.
+    pub(super) fn owning(share: Share) -> Self {
+        let raw = ManuallyDrop::new(share).node;
+        if address_of(raw).is_some() { Self(raw.map_addr(|addr| addr | OWNED)) } else { Self(raw) }
+    }
+
+    /// Borrowed from a share. If that is dropped before the slot lets go, the slot adopts it.
+    #[inline]
+    pub(super) fn of(share: &Share) -> Self {
+        Self(share.node)
+    }
+
+    /// Borrowed from a handle.
+    ///
+    /// # Safety
+    ///
+    /// `context`, this very handle of it, must outlive every copy of the address that a [`Slot`](super::Slot) holds.
+    #[inline]
+    pub(super) unsafe fn lent(context: &Context) -> Self {
+        if context.is_sentinel() {
+            return Self::NOBODY;
+        }
+        let mark = if is_own(context) { 0 } else { FOREIGN };
+        Self(context.as_ptr().as_ptr().map_addr(|addr| addr | mark))
+    }
+
+    /// A share of the same; nobody's for the loop.
+    #[inline]
+    pub(super) fn share(&self) -> Share {
+        if let Some(node) = self.own_node().filter(|node| node.shares.load(Relaxed) != 0) {
+            node.shares.store(node.shares.load(Relaxed) + 1, Relaxed);
+            return Share::from_raw(node);
+        }
+        target(self.0).map_or_else(Share::nobody, |target| Share::of(&target))
+    }
+
+    /// The same, owned: to be kept for longer than what it was borrowed from may live.
+    pub(super) fn into_owned(self) -> Self {
+        let is_borrowed = self.0.addr() & OWNED == 0 && address_of(self.0).is_some();
+        if is_borrowed { Self::owning(self.share()) } else { self }
+    }
+
+    /// The node, if it was made on this thread and its cells may be written.
+    #[inline]
+    pub(super) fn own_node(&self) -> Option<&Node> {
+        if self.0.addr() & FOREIGN != 0 { None } else { self.node() }
+    }
+
+    /// The node, whoever made it.
+    #[inline]
+    pub(super) fn node(&self) -> Option<&Node> {
+        let address = address_of(self.0)?;
+        // SAFETY: what is held is owned, or borrowed from what outlives it.
+        Some(unsafe { address.as_ref() })
+    }
+
+    pub(super) fn is_loop(&self) -> bool {
+        self.0 == LOOP
+    }
+
+    /// The handle that stands behind it, not to be dropped.
+    pub(super) fn target(&self) -> Option<ManuallyDrop<Context>> {
+        target(self.0)
+    }
+}
+
+impl Drop for Held {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.addr() & OWNED != 0 {
+            drop(Share::from_raw(self.0.map_addr(|addr| addr & !OWNED)));
+        }
+    }
+}
+
+/// The handle that stands behind a share or what a slot holds, not to be dropped.
 #[inline]
-pub(super) fn address_of(share: *const Node) -> Option<NonNull<Node>> {
-    let address = share.map_addr(|addr| addr & !MARKS);
+fn target(raw: *const Node) -> Option<ManuallyDrop<Context>> {
+    let address = address_of(raw)?;
+    // SAFETY: whoever has the address has, or borrows, (a part of) a counted handle, and `ManuallyDrop` leaves the
+    // count alone.
+    Some(ManuallyDrop::new(unsafe { Context::from_counted(address) }))
+}
+
+#[inline]
+pub(super) fn address_of(raw: *const Node) -> Option<NonNull<Node>> {
+    let address = raw.map_addr(|addr| addr & !MARKS);
     // One comparison for both that are no node.
     if address.addr() <= LOOP.addr() { None } else { NonNull::new(address.cast_mut()) }
+}
+
+/// Whether it is the address of a node of this thread, and borrowed: the usual case.
+#[inline]
+pub(super) fn is_plain(raw: *const Node) -> bool {
+    raw.addr() & MARKS == 0
+}
+
+/// The address without the mark of what is owned.
+#[inline]
+pub(super) fn without_owner(raw: *const Node) -> *const Node {
+    raw.map_addr(|addr| addr & !OWNED)
 }
 
 fn is_own(context: &Context) -> bool {
@@ -147,13 +246,8 @@ fn is_own(context: &Context) -> bool {
 impl Clone for Share {
     #[inline]
     fn clone(&self) -> Self {
-        let Some(target) = self.target() else { return Self::from_raw(self.node) };
-        if self.node.addr() & MARKS != 0 {
-            // Foreign ones are counted as handles, lent ones for the first time.
-            return Self::of(&target);
-        }
-        let shares = &target.node().shares;
-        shares.store(shares.load(Relaxed) + 1, Relaxed);
+        let Some(node) = self.own_node() else { return clone_elsewhere(self.node) };
+        node.shares.store(node.shares.load(Relaxed) + 1, Relaxed);
         Self::from_raw(self.node)
     }
 }
@@ -161,25 +255,128 @@ impl Clone for Share {
 impl Drop for Share {
     #[inline]
     fn drop(&mut self) {
-        let Some(target) = self.target() else { return };
-        let marks = self.node.addr() & MARKS;
-        if marks & LENT != 0 {
-            return;
-        }
-        if marks == 0 {
-            let shares = &target.node().shares;
-            let left = shares.load(Relaxed) - 1;
-            shares.store(left, Relaxed);
+        if let Some(node) = self.own_node() {
+            let left = node.shares.load(Relaxed) - 1;
+            node.shares.store(left, Relaxed);
             if left > 0 {
                 return;
             }
         }
+        if self.node != NOBODY {
+            give_up(self.node);
+        }
+    }
+}
+
+/// Of a context that another thread made, the loop or nobody.
+#[cold]
+fn clone_elsewhere(raw: *const Node) -> Share {
+    target(raw).map_or_else(|| Share::from_raw(raw), |target| Share::of(&target))
+}
+
+/// The last share of its kind goes: so does the handle that stood behind it, unless the slot borrows that and so has to
+/// take it over.
+#[cold]
+#[inline(never)]
+fn give_up(raw: *const Node) {
+    let Some(target) = target(raw) else { return };
+    let adopted = SLOT.with(|slot| {
+        slot.current.get() == raw && {
+            slot.current.set(raw.map_addr(|addr| addr | OWNED));
+            true
+        }
+    });
+    if !adopted {
         drop(ManuallyDrop::into_inner(target));
+    } else if raw.addr() & FOREIGN == 0 {
+        target.node().shares.store(1, Relaxed);
     }
 }
 
 impl fmt::Debug for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Share({})", self.context())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::harness;
+    use std::panic::Location;
+
+    fn is_alive(id: u64) -> bool {
+        crate::live().iter().any(|snapshot| snapshot.id.as_u64() == id)
+    }
+
+    /// Polls in a context whose only holder is the share; leaves it current.
+    fn polled(class: &str) -> (Share, u64) {
+        let share = Share::of(&Context::root(class));
+        let id = share.id();
+        harness::poll(&share, Location::caller(), 0, || ());
+        (share, id)
+    }
+
+    #[test]
+    fn the_last_share_to_go_is_adopted_until_the_next_switch() {
+        let (share, id) = polled("adopted");
+        drop(share);
+        assert!(is_alive(id) && Context::current().id().as_u64() == id);
+        // What is taken of it counts as ever.
+        let (again, handle) = (Share::current(), Context::current());
+        drop((again, handle));
+        assert_eq!(Context::current().id().as_u64(), id);
+        harness::idle();
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn adopted_or_not_the_poll_is_charged_and_the_next_one_runs_in_its_own_context() {
+        let _loop = harness::enter_loop(Clock::Manual, None);
+        let context = Context::root("charged");
+        let share = Share::of(&context);
+        harness::poll(&share, Location::caller(), 0, || harness::advance_manual_clock(5, 5));
+        drop(share);
+        let (next, id) = (Share::of(&Context::root("next")), context.id());
+        harness::poll(&next, Location::caller(), 0, || assert_ne!(Context::current().id(), id));
+        harness::idle();
+        assert_eq!(context.own_usage().cpu.as_nanos(), 5);
+    }
+
+    #[test]
+    fn a_frame_between_polls_keeps_what_was_current() {
+        let (share, id) = polled("kept by a frame");
+        Context::root("other").scope(|| drop(share));
+        assert_eq!(Context::current().id().as_u64(), id);
+        harness::idle();
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn a_guard_between_polls_keeps_what_was_current() {
+        let (share, id) = polled("kept by a guard");
+        let guard = Context::root("other").enter();
+        drop(share);
+        drop(guard);
+        assert_eq!(Context::current().id().as_u64(), id);
+        harness::idle();
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn a_share_of_another_thread_s_context_is_adopted_too() {
+        let context = Context::root("foreign");
+        let id = context.id().as_u64();
+        std::thread::spawn(move || {
+            let share = Share::of(&context);
+            harness::poll(&share, Location::caller(), 0, || ());
+            drop((share, context));
+            assert!(is_alive(id) && Context::current().id().as_u64() == id);
+            harness::idle();
+            assert!(!is_alive(id));
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -4,9 +4,9 @@
 //! the clock; none when the next poll is for the same context as the last.
 #![allow(unsafe_code)]
 
-use super::Slot;
-use super::share::{LOOP, NOBODY, Share, address_of};
-use crate::clock::{Rung, Stamp};
+use super::share::{Held, LOOP, Share, address_of, is_plain, without_owner};
+use super::{Place, Slot};
+use crate::clock::{Rung, SLICE_MAX_NS, Stamp};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::ledger::Ledger;
@@ -19,8 +19,9 @@ use std::time::Duration;
 impl Slot {
     /// Charges the slice that ends at `now`, and begins the next. `began`: the wall ticks at which it began.
     pub(super) fn settle(&self, now: Stamp, began: u64) {
-        let ns = now.cpu.wrapping_sub(self.last_cpu.replace(now.cpu)) as i64;
-        let Some(ledger) = self.ledger.get() else { return };
+        let Some(ledger) = self.books() else { return };
+        let ns = now.cpu.wrapping_sub(self.last_cpu()) as i64;
+        self.publish(now.cpu);
         if ns < 0 || now.broken {
             self.settle_unusual(ledger, ns, began);
         } else {
@@ -65,9 +66,9 @@ impl Slot {
         }
     }
 
-    /// The thread left the CPU in the poll that ends: its slice ends with it, so that a blocking call is laid to this task
-    /// and not to the next one of the same context. Where there is no mark to tell, the slice goes on: each end of one
-    /// would be a system call.
+    /// The thread left the CPU in the last poll, and the next one is for the same context: a new slice begins, so that a
+    /// blocking call is laid to the task that made it and not to the next one. Where there is no mark to tell, the slice
+    /// goes on: each end of one would be a system call.
     #[cold]
     #[inline(never)]
     pub(super) fn settle_interrupted(&self) {
@@ -76,11 +77,6 @@ impl Slot {
             return;
         }
         self.settle_now();
-        self.publish();
-        if self.current_node().is_some_and(|node| node.control.finished_at().is_some()) {
-            // What is left is the way out.
-            self.tail.set(self.clock.last_wall());
-        }
     }
 
     /// Was it preempted, or did it give up the CPU of its own accord? Only the kernel's count of voluntary switches
@@ -131,19 +127,24 @@ impl Slot {
         sentinel::report_cpu(ReportKind::LateWork, &node.name(), place, &detail, cpu);
     }
 
-    /// Makes `next`, a share that the slot now owns, current. Returns the share it was.
-    ///
-    /// The usual case stands here and nothing else: the clock need not be asked, and what was current is open and this
-    /// thread's own, or the loop. Half of the price of a switch is its `rdtsc`.
+    /// Makes `next` current. Returns what was: owned, unless something below on the stack lends it.
     #[inline]
-    pub(super) fn switch_to(&self, next: *const Node) -> *const Node {
-        if hooks::anyone() { self.switch_observed(next) } else { self.swap(next) }
+    pub(super) fn switch_to(&self, next: Held) -> Held {
+        let before = self.switch(next);
+        if self.lends.get() { before } else { before.into_owned() }
+    }
+
+    /// The same, for who drops what was current at once.
+    #[inline(always)]
+    pub(super) fn switch(&self, next: Held) -> Held {
+        let next = next.into_raw();
+        Held::from_raw(if hooks::anyone() { self.switch_observed(next) } else { self.swap(next) })
     }
 
     #[cold]
     #[inline(never)]
     fn switch_observed(&self, next: *const Node) -> *const Node {
-        // Shares of one context may differ by their marks.
+        // What is held of one context may differ by its marks.
         if address_of(self.current.get()) == address_of(next) {
             return self.swap(next);
         }
@@ -155,7 +156,7 @@ impl Slot {
 
     /// Tells the observers of what is current; not of switches that they make themselves.
     fn tell(&self, what: impl Fn(&dyn Hooks, &Context)) {
-        let current = ManuallyDrop::new(Share::from_raw(self.current.get()));
+        let current = ManuallyDrop::new(Held::from_raw(self.current.get()));
         let Some(context) = current.target() else { return };
         let Some(observers) = super::observers(context.node()) else { return };
         for observer in observers {
@@ -166,7 +167,7 @@ impl Slot {
 
     /// Tells one observer of what is current: where it begins or ends to observe.
     pub(super) fn tell_one(&self, observer: &Observer, what: impl Fn(&dyn Hooks, &Context)) {
-        let current = ManuallyDrop::new(Share::from_raw(self.current.get()));
+        let current = ManuallyDrop::new(Held::from_raw(self.current.get()));
         if let Some(context) = current.target() {
             contain(context.node().name(), context.place(), || what(&*observer.0, &context));
         }
@@ -180,104 +181,160 @@ impl Slot {
         }
     }
 
-    /// The switch itself.
+    /// The switch itself: what was current pays for the slice that ends.
     #[inline(always)]
     fn swap(&self, next: *const Node) -> *const Node {
-        let began = self.clock.last_wall();
-        // Says nothing before the books are open: its mark is never intact then.
-        let Some((cpu, wall)) = self.clock.glance() else { return self.switch_anew(next) };
-        let ns = cpu.wrapping_sub(self.last_cpu.replace(cpu));
-        let Some(ledger) = self.ledger.get() else { return self.current.replace(next) };
-        match self.current_node() {
-            Some(node) if (node.gate.load(Relaxed) == self.id.get()) & (ns as i64 >= 0) => {
-                node.local.cpu.add(ns);
-                node.last_out.set(wall);
-            }
-            None if (self.current.get() == LOOP) & (ns as i64 >= 0) => ledger.runtime.add(ns),
-            _ => return self.switch_unusual(next, ledger, ns as i64, began),
+        let before = self.current.get();
+        if self.swap_plainly(without_owner(before), next).is_none() {
+            self.swap_unusual(next);
         }
-        let before = self.current.replace(next);
-        ledger.running.publish(self.current_node().map_or(0, |node| node.id), cpu);
         before
     }
 
-    /// From somebody else's context, a finished one, the sentinel; or the clock was a little ahead of the kernel's.
-    #[cold]
-    #[inline(never)]
-    fn switch_unusual(&self, next: *const Node, ledger: &Ledger, ns: i64, began: u64) -> *const Node {
-        match u64::try_from(ns) {
-            Ok(ns) => self.charge(ledger, ns, began),
-            Err(_) => self.settle_unusual(ledger, ns, began),
+    /// The usual case and nothing else: the clock need not be asked, the slice was short, and what was current is open,
+    /// this thread's own, and borrowed. Half of its price is the `rdtsc`. Says when; `None` if nothing was done.
+    #[inline(always)]
+    fn swap_plainly(&self, before: *const Node, next: *const Node) -> Option<u64> {
+        if !is_plain(before) {
+            return None;
         }
-        self.replace(next)
+        // Says nothing before the books are open: the mark is never intact then.
+        let (cpu, wall) = self.clock.glance()?;
+        let running = &self.ledger.get().running;
+        let ns = cpu.wrapping_sub(running.since());
+        // SAFETY: the address of a node, as it has no marks. The slot holds it (rules 1 and 2 of `node::raw`), and lets go
+        // of it below at the earliest.
+        let node = unsafe { &*before };
+        // A negative slice is a very long one.
+        if (node.gate.load(Relaxed) != self.id.get()) | (ns > SLICE_MAX_NS) {
+            return None;
+        }
+        node.local.cpu.add(ns);
+        node.last_out.set(wall);
+        self.clock.commit(wall);
+        self.current.set(next);
+        running.publish(next.addr() as u64, cpu);
+        Some(wall)
     }
 
-    /// The switch with all its doubts.
-    #[cold]
-    #[inline(never)]
-    fn switch_anew(&self, next: *const Node) -> *const Node {
-        if self.ready() {
-            self.settle_now();
-        }
-        self.replace(next)
+    /// Where the running slice began, ns of this thread's CPU. (In wall ticks: the clock's `last_wall`.)
+    #[inline(always)]
+    pub(super) fn last_cpu(&self) -> u64 {
+        self.ledger.get().running.since()
     }
 
-    fn replace(&self, next: *const Node) -> *const Node {
+    /// The switch with all its doubts: from the loop, somebody else's context, a finished one, the sentinel; after a long
+    /// slice; when the thread was off the CPU, or the clock a little ahead of the kernel's.
+    #[cold]
+    #[inline(never)]
+    fn swap_unusual(&self, next: *const Node) {
+        let now = self.ready().then(|| self.settle_now());
         if let Some(node) = self.current_node() {
             node.last_out.set(self.clock.last_wall());
         }
-        let before = self.current.replace(next);
-        self.publish();
-        before
+        self.current.set(next);
+        if let Some(now) = now {
+            self.publish(now.cpu);
+        }
     }
 
-    /// Puts `share` in place, if it is not.
+    /// Puts `share` in place, if it is not, for something that is no poll.
     #[inline]
-    pub(super) fn put(&self, share: &Share) {
+    pub(super) fn put(&self, share: &Share, place: Place) {
         if self.current.get() != share.node {
             self.put_now(share);
+        } else if self.clock.may_have_left() {
+            self.settle_interrupted();
         }
+        self.begin_visit(place);
+    }
+
+    fn put_now(&self, share: &Share) {
+        drop(self.switch(Held::of(share)));
+    }
+
+    /// Puts `share`, which is `node`'s, in place for one poll, and measures the time its task waited for the thread.
+    #[inline(always)]
+    pub(super) fn resume(&self, share: &Share, node: &Node, place: Place, woken: u64) {
+        if self.current.get() != share.node {
+            self.resume_other(share, node, woken);
+        } else {
+            if self.clock.may_have_left() {
+                self.settle_interrupted();
+            }
+            if woken != 0 {
+                self.wait_since(woken);
+            }
+        }
+        self.begin_visit(place);
     }
 
     // Once in the program, with the switch in it: one call, and the poll around it keeps its registers.
     #[inline(never)]
-    fn put_now(&self, share: &Share) {
-        let before = self.switch_to(share.clone().into_raw());
-        drop(Share::from_raw(before));
+    fn resume_other(&self, share: &Share, node: &Node, woken: u64) {
+        let before = self.current.get();
+        let wall = if hooks::anyone() { None } else { self.swap_plainly(before, share.node) };
+        let Some(wall) = wall else { return self.resume_with_care(share, node, woken) };
+        self.waited.set(wall.wrapping_sub(if woken == 0 { node.last_out.get() } else { woken }));
     }
 
-    /// Puts `share` in place for one poll, and measures the time its task waited for the thread.
-    #[inline(always)]
-    pub(super) fn resume(&self, share: &Share, woken: u64) {
-        let mut since = woken;
-        if self.current.get() != share.node {
-            self.put_now(share);
-            if woken == 0 {
-                since = share.node().map_or(0, |node| node.last_out.get());
+    #[cold]
+    #[inline(never)]
+    fn resume_with_care(&self, share: &Share, node: &Node, woken: u64) {
+        if hooks::anyone() {
+            drop(self.switch(Held::of(share)));
+        } else {
+            let before = self.current.get();
+            // The task that was polled before was the last one of its context.
+            if self.swap_plainly(without_owner(before), share.node).is_none() {
+                self.swap_unusual(share.node);
             }
+            drop(Held::from_raw(before));
         }
-        if since != 0 {
-            self.waited.set(self.clock.last_wall().saturating_sub(since));
+        self.wait_since(if woken == 0 { node.last_out.get() } else { woken });
+    }
+
+    /// The poll that begins was waited for since then. (It may be later than the last stamp: see `count_own_poll`.)
+    #[inline(always)]
+    fn wait_since(&self, since: u64) {
+        self.waited.set(self.clock.last_wall().wrapping_sub(since));
+    }
+
+    /// The same for somebody else's context, the loop or nobody.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn resume_elsewhere(&self, share: &Share, place: Place, woken: u64) {
+        self.put(share, place);
+        if woken != 0 {
+            self.wait_since(woken);
         }
     }
 
-    /// Counts a poll of `share`, and charges it with what its task has waited for the thread.
+    #[inline(always)]
+    fn begin_visit(&self, place: Place) {
+        self.place.set(Some(place));
+        self.lends.set(true);
+    }
+
+    /// Counts a poll of what is held, and charges it with what its task has waited for the thread.
     ///
     /// The first context polled in a poll takes the whole of it: a request inside a connection's task, say, for the
     /// request is what waited.
     #[inline]
-    pub(super) fn count_poll(&self, share: &Share) {
-        let waited = self.waited.take();
-        match share.own_node() {
-            Some(node) => self.count_own_poll(node, waited),
-            None => self.count_poll_elsewhere(share, waited),
+    pub(super) fn count_poll(&self, held: &Held) {
+        match held.own_node() {
+            Some(node) => self.count_own_poll(node),
+            None => self.count_poll_elsewhere(held),
         }
     }
 
-    #[inline]
-    pub(super) fn count_own_poll(&self, node: &Node, waited: u64) {
+    #[inline(always)]
+    pub(super) fn count_own_poll(&self, node: &Node) {
         node.local.polls.add(1);
-        if waited != 0 {
+        let waited = self.waited.get();
+        // Negative: woken, by another thread's clock, a little after the last stamp of this one.
+        if waited as i64 > 0 {
+            self.waited.set(0);
             node.local.queued.add(self.clock.ticks_to_ns(waited));
         }
     }
@@ -285,14 +342,14 @@ impl Slot {
     /// Of another thread's context, the loop or nobody.
     #[cold]
     #[inline(never)]
-    pub(super) fn count_poll_elsewhere(&self, share: &Share, waited: u64) {
-        let waited = self.clock.ticks_to_ns(waited);
-        match (share.node(), self.ledger.get()) {
+    pub(super) fn count_poll_elsewhere(&self, held: &Held) {
+        let waited = self.clock.ticks_to_ns(self.waited.take().cast_signed().max(0).cast_unsigned());
+        match (held.node(), self.books()) {
             (Some(node), _) => {
                 node.abroad().shared.polls.add_shared(1);
                 node.abroad().shared.queued.add_shared(waited);
             }
-            (None, Some(ledger)) if share.node != LOOP => {
+            (None, Some(ledger)) if !held.is_loop() => {
                 ledger.sentinel.polls.add(1);
                 ledger.sentinel.queued.add(waited);
             }
@@ -300,27 +357,31 @@ impl Slot {
         }
     }
 
-    pub(super) fn publish(&self) {
-        if let Some(ledger) = self.ledger.get() {
-            ledger.running.publish(self.current_node().map_or(0, |node| node.id), self.last_cpu.get());
-        }
+    /// What is current has been running since `cpu`.
+    pub(super) fn publish(&self, cpu: u64) {
+        self.ledger.get().running.publish(self.current.get().addr() as u64, cpu);
     }
 
     #[inline]
     pub(super) fn current_node(&self) -> Option<&Node> {
         let address = address_of(self.current.get())?;
-        // SAFETY: the slot owns a share of it (rules 1 and 2 of `node::raw`). The borrow ends before the slot lets
-        // go of that share: callers do not keep it across `switch_to`.
+        // SAFETY: the slot holds it (rules 1 and 2 of `node::raw`). The borrow ends before the slot lets go: callers do
+        // not keep it across a switch.
         Some(unsafe { address.as_ref() })
     }
 
     pub(super) fn share(&self) -> Share {
-        let own = ManuallyDrop::new(Share::from_raw(self.current.get()));
-        if own.node == LOOP { Share::nobody() } else { (*own).clone() }
+        ManuallyDrop::new(Held::from_raw(self.current.get())).share()
+    }
+
+    #[inline]
+    pub(super) fn idle(&self) {
+        if self.current.get() != LOOP {
+            drop(self.switch(Held::LOOP));
+        }
     }
 
     pub(super) fn become_nobody(&self) {
-        let before = self.switch_to(NOBODY);
-        drop(Share::from_raw(before));
+        drop(self.switch(Held::NOBODY));
     }
 }

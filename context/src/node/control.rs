@@ -1,12 +1,16 @@
 //! The part of a context that changes rarely: finish, hooks, cancellation.
 
+use super::late::Late;
 use crate::cancel::{Cancelled, Waiters};
+use crate::node::hooks::Observer;
 use crate::usage::Usage;
+use crate::value::Value;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
 
@@ -14,17 +18,35 @@ pub(crate) struct Control {
     /// Open: how many holds there are, and [`WANTED`] if it is to finish with the last of them. Finished: [`FINISHED`] and
     /// the wall ticks at that time. One word, so that a hold and a finish never miss each other.
     life: AtomicU64,
-    /// There are hooks, or were.
-    hooked: AtomicBool,
-    /// There is something in `rare`, or was.
-    touched: AtomicBool,
-    /// First wins; never taken back.
-    cancelled: OnceLock<Cancelled>,
-    rare: Mutex<Rare>,
+    aside: Late<Aside>,
 }
 
 const FINISHED: u64 = 1 << 63;
 const WANTED: u64 = 1 << 62;
+
+/// What most contexts never have, in a box of its own: they pay a pointer for it.
+#[derive(Default)]
+pub(crate) struct Aside {
+    /// What the context was made with; never changes afterwards.
+    pub(crate) extras: Extras,
+    /// There are hooks, or were.
+    hooked: AtomicBool,
+    /// First wins; never taken back.
+    cancelled: OnceLock<Cancelled>,
+    rare: Mutex<Rare>,
+    shown: Shown,
+}
+
+/// Set when the context is built.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub(crate) values: Vec<Value>,
+    pub(crate) fields: Vec<(&'static str, Box<str>)>,
+    /// Its own deadline, no later than the parent's. Who has none has the nearest ancestor's.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cpu_budget: Option<Duration>,
+    pub(crate) observers: Vec<Observer>,
+}
 
 #[derive(Default)]
 struct Rare {
@@ -32,22 +54,47 @@ struct Rare {
     waiters: Waiters,
 }
 
+/// The largest CPU that any reader was told, ns: a reading never decreases.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) own: AtomicU64,
+    pub(crate) total: AtomicU64,
+}
+
 impl Control {
     pub(super) const fn new() -> Self {
-        let rare = Rare { hooks: Vec::new(), waiters: Waiters::new() };
-        Self {
-            life: AtomicU64::new(0),
-            hooked: AtomicBool::new(false),
-            touched: AtomicBool::new(false),
-            cancelled: OnceLock::new(),
-            rare: Mutex::new(rare),
+        Self { life: AtomicU64::new(0), aside: Late::new() }
+    }
+
+    /// Of a new context. The old one left nothing: see [`end`](Self::end).
+    #[inline]
+    pub(super) fn begin(&mut self, aside: Option<Box<Aside>>) {
+        *self.life.get_mut() = 0;
+        if aside.is_some() {
+            self.aside.set(aside);
         }
     }
 
+    /// The context is gone. What is to be dropped, outside all locks.
+    #[inline]
+    pub(super) fn end(&mut self) -> Option<Box<Aside>> {
+        self.aside.take()
+    }
+
     /// Whether this call is the one that finishes it. If it is held, the last hold will.
+    #[inline]
     pub(crate) fn finish(&self, now: u64) -> bool {
+        let finished = FINISHED | now;
+        self.life.compare_exchange(0, finished, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            || self.finish_unusual(finished)
+    }
+
+    /// It is held, was held, or has finished.
+    #[cold]
+    #[inline(never)]
+    fn finish_unusual(&self, finished: u64) -> bool {
         let next = |life| match life {
-            0 | WANTED => Some(FINISHED | now),
+            0 | WANTED => Some(finished),
             held if held & FINISHED == 0 => Some(held | WANTED),
             _ => None,
         };
@@ -55,6 +102,17 @@ impl Control {
         matches!(before, Ok(0 | WANTED))
     }
 
+    /// The same for who has it alone, when nobody is left to ask for the time.
+    #[inline]
+    pub(super) fn finish_alone(&self) -> bool {
+        let is_open = matches!(self.life.load(Ordering::Relaxed), 0 | WANTED);
+        if is_open {
+            self.life.store(FINISHED | 1, Ordering::Release);
+        }
+        is_open
+    }
+
+    #[inline]
     pub(crate) fn finished_at(&self) -> Option<u64> {
         let life = self.life.load(Ordering::Acquire);
         (life & FINISHED != 0).then_some(life & !FINISHED)
@@ -73,53 +131,50 @@ impl Control {
 
     /// Stores a hook, or gives it back if the context has finished.
     pub(crate) fn add_hook(&self, hook: FinishHook) -> Result<(), FinishHook> {
-        let mut rare = self.rare.lock();
+        let aside = self.aside();
+        let mut rare = aside.rare.lock();
         // First say that there are hooks, then look whether it has finished; `finish` does it the other way round. All
         // are SeqCst, so at least one of the two sees the other, and the lock sorts out the rest.
-        self.hooked.store(true, Ordering::SeqCst);
+        aside.hooked.store(true, Ordering::SeqCst);
         if self.life.load(Ordering::SeqCst) & FINISHED != 0 {
             return Err(hook);
         }
-        self.touched.store(true, Ordering::Relaxed);
         rare.hooks.push(hook);
         Ok(())
     }
 
-    /// Whether it owns anything that is to be dropped. For who has it alone.
-    pub(super) fn is_bare(&self) -> bool {
-        !self.touched.load(Ordering::Relaxed)
-    }
-
+    #[inline]
     pub(crate) fn has_hooks(&self) -> bool {
-        self.hooked.load(Ordering::SeqCst)
+        self.aside.get().is_some_and(|aside| aside.hooked.load(Ordering::SeqCst))
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<FinishHook> {
-        std::mem::take(&mut self.rare.lock().hooks)
+        self.aside.get().map(|aside| std::mem::take(&mut aside.rare.lock().hooks)).unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn cancelled(&self) -> Option<Cancelled> {
-        self.cancelled.get().copied()
+        self.aside.get().and_then(|aside| aside.cancelled.get().copied())
     }
 
     /// Whom to wake if this is the first cancellation.
     #[must_use = "the wakers are to be woken outside all locks"]
     pub(crate) fn cancel(&self, cancelled: Cancelled) -> Option<Vec<Waker>> {
+        let aside = self.aside();
         // Under the lock, so that a waiter either sees the reason or is seen here.
-        let mut rare = self.rare.lock();
-        self.cancelled.set(cancelled).ok()?;
+        let mut rare = aside.rare.lock();
+        aside.cancelled.set(cancelled).ok()?;
         Some(rare.waiters.take())
     }
 
     /// Registers a waiter unless the context is cancelled already.
     pub(crate) fn wait(&self, key: &mut Option<usize>, waker: &Waker) -> Result<(), Cancelled> {
         let replaced = {
-            let mut rare = self.rare.lock();
+            let mut rare = self.aside().rare.lock();
             if let Some(cancelled) = self.cancelled() {
                 *key = None;
                 return Err(cancelled);
             }
-            self.touched.store(true, Ordering::Relaxed);
             rare.waiters.register(key, waker)
         };
         drop(replaced);
@@ -128,11 +183,36 @@ impl Control {
 
     pub(crate) fn stop_waiting(&self, key: usize) {
         let removed = {
-            let mut rare = self.rare.lock();
+            let mut rare = self.aside().rare.lock();
             // A cancelled context has given all its waiters away; the key means nothing any more.
             if self.cancelled().is_none() { rare.waiters.remove(key) } else { None }
         };
         drop(removed);
+    }
+
+    #[inline]
+    pub(super) fn has_aside(&self) -> bool {
+        self.aside.get().is_some()
+    }
+
+    /// What it was made with besides a class, if anything.
+    #[inline]
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.aside.get().map(|aside| &aside.extras)
+    }
+
+    /// What readers were told, if they were told what may have to be remembered.
+    pub(crate) fn shown(&self) -> Option<&Shown> {
+        self.aside.get().map(|aside| &aside.shown)
+    }
+
+    /// The same, to be remembered from here on.
+    pub(crate) fn show(&self) -> &Shown {
+        &self.aside().shown
+    }
+
+    fn aside(&self) -> &Aside {
+        self.aside.get_or_make(Aside::default)
     }
 }
 
@@ -142,5 +222,11 @@ impl fmt::Debug for Control {
             .field("finished_at", &self.finished_at())
             .field("cancelled", &self.cancelled())
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aside").field("fields", &self.extras.fields).finish_non_exhaustive()
     }
 }

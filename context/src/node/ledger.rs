@@ -1,12 +1,14 @@
 //! The ledger of one thread: what it charged that is not in a context's own cells, and which contexts it owns.
 
-use super::raw::{Node, Registered, Spare};
+use super::bias::{Biased, Inside};
+use super::memory::Nodes;
+use super::raw::Node;
+use crate::barrier;
 use crate::cancel::Reason;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
 use crate::clock::RemoteClock;
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use slab::Slab;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,27 +32,22 @@ pub(crate) struct Ledger {
     pub(crate) negative: Cell64,
     /// Wall time the loop was off the CPU, ns.
     pub(crate) parked: Cell64,
-    /// CPU in the cells of contexts of this ledger that are gone, ns.
-    gone: Cell64,
     /// Which context's slice runs now, for readers on other threads.
     pub(crate) running: Running,
-    live: Mutex<Live>,
+    pub(super) live: Biased<Live>,
 }
 
 /// The contexts of one ledger: those that are not gone, and what is left of those that are.
 #[derive(Debug)]
-struct Live {
-    nodes: Slab<Registered>,
+pub(super) struct Live {
+    pub(super) nodes: Nodes,
     /// By the number of the class.
     classes: Vec<ClassBooks>,
     /// Of those that are gone, what was cancelled: by the number of the class and the reason.
     cancelled: BTreeMap<(usize, Reason), CancelledBooks>,
-    /// Memory of nodes that are gone, for those to come.
-    spare: Vec<Spare>,
+    /// CPU in the cells of contexts that are gone, ns.
+    gone: u64,
 }
-
-/// How much memory a ledger keeps for contexts to come: half a megabyte. More of them at a time are the allocator's.
-const SPARE_MAX: usize = 1_024;
 
 /// What cancelled contexts of one class and one reason have cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,9 +59,7 @@ pub(crate) struct CancelledBooks {
 /// What the contexts of one class that this ledger owned have cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClassBooks {
-    /// Contexts ever made.
-    pub(crate) opened: u64,
-    /// Of those, how many are gone.
+    /// Contexts that are gone.
     pub(crate) gone: u64,
     /// Own usage of those that are gone.
     pub(crate) own: Tally,
@@ -74,7 +69,6 @@ pub(crate) struct ClassBooks {
 
 impl ClassBooks {
     pub(crate) fn add(&mut self, other: &Self) {
-        self.opened += other.opened;
         self.gone += other.gone;
         self.own += &other.own;
         self.below += &other.below;
@@ -83,7 +77,36 @@ impl ClassBooks {
 
 impl Live {
     const fn new() -> Self {
-        Self { nodes: Slab::new(), classes: Vec::new(), cancelled: BTreeMap::new(), spare: Vec::new() }
+        Self { nodes: Nodes::new(), classes: Vec::new(), cancelled: BTreeMap::new(), gone: 0 }
+    }
+
+    /// Settles the books of a context that goes, in one step with its end: a reader sees it here or in its class, never
+    /// in both and never in neither.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, node: &Node) {
+        self.gone += node.local.cpu.get();
+        if let Some(books) = self.class(node.birth.class) {
+            books.gone += 1;
+            node.local.add_to(&mut books.own, node.is_spread());
+        }
+        if node.has_more() {
+            self.settle_more(node);
+        }
+    }
+
+    /// What came from outside; what was for nothing.
+    #[cold]
+    #[inline(never)]
+    fn settle_more(&mut self, node: &Node) {
+        if let (Some(books), Some(abroad)) = (self.class(node.birth.class), node.abroad_if_any()) {
+            books.own += &abroad.shared.read();
+            books.below += &abroad.folded.read();
+        }
+        if let Some(cancelled) = node.control.cancelled() {
+            let books = self.cancelled.entry((node.birth.class.index, cancelled.reason)).or_default();
+            books.contexts += 1;
+            books.own += &node.own_tally();
+        }
     }
 
     /// `None` for the sentinel's class, which has no books.
@@ -121,18 +144,19 @@ impl Ledger {
             late: Cell64::new(),
             negative: Cell64::new(),
             parked: Cell64::new(),
-            gone: Cell64::new(),
             running: Running::new(),
-            live: Mutex::new(Live::new()),
+            live: Biased::new(Live::new()),
         }
     }
 
-    pub(crate) fn limbo() -> &'static Self {
+    pub(crate) const fn limbo() -> &'static Self {
         &LIMBO
     }
 
     /// A ledger for the calling thread.
     pub(crate) fn open() -> &'static Self {
+        // Takes its time once a process: better here than in the midst of a loop.
+        barrier::is_available();
         let ledger = Self::reuse().unwrap_or_else(|| {
             let ledger: &'static Self = Box::leak(Box::new(Self::new()));
             LEDGERS.write().push(ledger);
@@ -146,11 +170,10 @@ impl Ledger {
         let mut free = FREE.lock();
         let at = free.iter().position(|ledger| ledger.live.lock().nodes.is_empty())?;
         let ledger = free.swap_remove(at);
+        ledger.live.lock().gone = 0;
         // The sentinel's counters stay: they are summed over all ledgers of the process.
         ledger.sentinel_before.set(ledger.sentinel.cpu.get());
-        for cell in
-            [&ledger.runtime, &ledger.foreign, &ledger.late, &ledger.negative, &ledger.parked, &ledger.gone]
-        {
+        for cell in [&ledger.runtime, &ledger.foreign, &ledger.late, &ledger.negative, &ledger.parked] {
             cell.set(0);
         }
         Some(ledger)
@@ -178,53 +201,11 @@ impl Ledger {
         self.sentinel.cpu.get() - self.sentinel_before.get()
     }
 
-    /// Enters a node that `make` puts into the given memory; it gets its key here, too.
-    #[inline]
-    pub(crate) fn register(&self, class: &Class, make: impl FnOnce(Option<Spare>, usize) -> Registered) {
-        let mut live = self.live.lock();
-        if let Some(books) = live.class(class) {
-            books.opened += 1;
-        }
-        let spare = live.spare.pop();
-        let vacant = live.nodes.vacant_entry();
-        let key = vacant.key();
-        vacant.insert(make(spare, key));
-    }
-
-    /// Takes a node out and settles its books in one step, so that a reader sees it here or in its class, never in both
-    /// and never in neither. `remove` makes its memory spare.
-    #[inline]
-    pub(crate) fn unregister<R>(&self, key: usize, remove: impl FnOnce(&Registered) -> (R, Spare)) -> R {
-        let mut live = self.live.lock();
-        let registered = live.nodes.remove(key);
-        let node = registered.node();
-        // Not atomically: the lock is held.
-        self.gone.add(node.local.cpu.get());
-        let (own, below) = (node.own_tally(), node.below());
-        if let Some(books) = live.class(node.birth.class) {
-            books.gone += 1;
-            books.own += &own;
-            if let Some(below) = below {
-                books.below += &below;
-            }
-        }
-        if let Some(cancelled) = node.control.cancelled() {
-            let books = live.cancelled.entry((node.birth.class.index, cancelled.reason)).or_default();
-            books.contexts += 1;
-            books.own += &own;
-        }
-        let (remains, spare) = remove(&registered);
-        if live.spare.len() < SPARE_MAX {
-            live.spare.push(spare);
-        }
-        remains
-    }
-
     /// CPU charged by this thread to contexts while they were open, ns.
     pub(crate) fn contexts(&self) -> u64 {
         let live = self.live.lock();
-        let living: u64 = live.nodes.iter().map(|(_, node)| node.node().local.cpu.get()).sum();
-        living + self.gone.get() + self.foreign.get()
+        let living: u64 = live.nodes.iter().map(|node| node.local.cpu.get()).sum();
+        living + live.gone + self.foreign.get()
     }
 
     /// Runs `f` with all registries held: nothing comes or goes meanwhile.
@@ -236,12 +217,12 @@ impl Ledger {
 }
 
 /// All registries of the process, held.
-pub(crate) struct Everything<'a>(Vec<MutexGuard<'a, Live>>);
+pub(crate) struct Everything<'a>(Vec<Inside<'a, Live>>);
 
 impl Everything<'_> {
     /// Every node that is not gone.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.0.iter().flat_map(|live| live.nodes.iter().map(|(_, node)| node.node()))
+        self.0.iter().flat_map(|live| live.nodes.iter())
     }
 
     /// What was cancelled in one class, by reason, on all threads.
@@ -265,12 +246,13 @@ impl Everything<'_> {
     }
 }
 
-/// A sequence lock around "context X has been running on this thread since its CPU clock stood at Y".
+/// "Context X has been running on this thread since its CPU clock stood at Y", for readers on other threads.
 ///
-/// The owner writes it at each switch with plain stores; readers retry.
+/// The owner writes it at each switch with three plain stores. `since` is what tells one slice from another, as no two of
+/// a thread begin at the same time; while the two are being changed it says so, and readers leave the slice out.
 #[derive(Debug)]
 pub(crate) struct Running {
-    sequence: AtomicU64,
+    /// The node's address, below some marks.
     context: AtomicU64,
     since: AtomicU64,
     clock: Mutex<Option<RemoteClock>>,
@@ -279,18 +261,32 @@ pub(crate) struct Running {
 /// What a reader saw.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunningSlice {
-    pub(crate) context: u64,
-    pub(crate) ns: u64,
+    running: &'static Running,
+    context: u64,
+    since: u64,
+    ns: u64,
 }
+
+impl RunningSlice {
+    /// What of it is `node`'s, ns. If the slice has ended meanwhile, another node may have come to that address: see
+    /// [`runs_on`](Self::runs_on).
+    pub(crate) fn of(&self, node: &Node) -> u64 {
+        if self.context == std::ptr::from_ref(node).addr() as u64 { self.ns } else { 0 }
+    }
+
+    /// Whether it has not ended; then its context has not gone.
+    pub(crate) fn runs_on(&self) -> bool {
+        self.running.sequence() == self.since
+    }
+}
+
+const CHANGING: u64 = u64::MAX;
+/// Nodes are aligned to more than the marks take.
+const MARKS: u64 = 7;
 
 impl Running {
     const fn new() -> Self {
-        Self {
-            sequence: AtomicU64::new(0),
-            context: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            clock: Mutex::new(None),
-        }
+        Self { context: AtomicU64::new(0), since: AtomicU64::new(0), clock: Mutex::new(None) }
     }
 
     pub(crate) fn open(&self, clock: Option<RemoteClock>) {
@@ -303,33 +299,38 @@ impl Running {
     }
 
     /// Owner only.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self, context: u64, since: u64) {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        self.since.store(CHANGING, Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::Release);
         self.context.store(context, Ordering::Relaxed);
-        self.since.store(since, Ordering::Relaxed);
-        self.sequence.store(sequence + 2, Ordering::Release);
+        self.since.store(since, Ordering::Release);
     }
 
+    /// Where the running slice began. Owner only.
+    #[inline(always)]
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// Which slice runs: another number for each.
     pub(crate) fn sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Acquire)
+        self.since.load(Ordering::Acquire)
     }
 
     /// The slice that runs on this ledger's thread now, by that thread's own clock. `None`: none, a manual clock, or
     /// the thread switched while we looked.
-    pub(crate) fn read(&self) -> Option<RunningSlice> {
-        let before = self.sequence();
-        let context = self.context.load(Ordering::Relaxed);
-        let since = self.since.load(Ordering::Relaxed);
-        if context == 0 || before % 2 == 1 {
+    pub(crate) fn read(&'static self) -> Option<RunningSlice> {
+        let since = self.sequence();
+        let context = self.context.load(Ordering::Relaxed) & !MARKS;
+        if context == 0 || since == CHANGING {
             return None;
         }
         // Held while reading, so that the thread cannot end and its id be given to another meanwhile.
         let now = (*self.clock.lock())?.read()?;
+        // What was read above was published before `since` changed, if it did: then that is seen here.
         std::sync::atomic::fence(Ordering::Acquire);
-        let ns = now.saturating_sub(since);
-        (self.sequence.load(Ordering::Relaxed) == before).then_some(RunningSlice { context, ns })
+        let slice = RunningSlice { running: self, context, since, ns: now.saturating_sub(since) };
+        slice.runs_on().then_some(slice)
     }
 }

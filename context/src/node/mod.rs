@@ -1,14 +1,17 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
+mod bias;
 mod control;
 pub(crate) mod hooks;
+mod late;
 pub(crate) mod ledger;
+mod memory;
 mod raw;
 mod tree;
 
-pub(crate) use control::FinishHook;
+pub(crate) use control::{Aside, Extras, FinishHook, Shown};
 pub use raw::Context;
-pub(crate) use raw::{Birth, Extras, Node};
+pub(crate) use raw::{Birth, Here, Node, Plan, retire};
 
 use crate::cancel::{Cancelled, Reason};
 use crate::cells::Tally;
@@ -45,19 +48,17 @@ impl fmt::Display for Id {
 
 static SENTINEL: LazyLock<Context> = LazyLock::new(|| {
     let ledger = Ledger::limbo();
-    Context::new(Birth {
+    let birth = Birth {
         ledger,
         owner: ledger.id(),
-        id: 0,
         class: class::sentinel(),
         parent: None,
         opened: 0,
         place: Location::caller(),
-        deadline: None,
-        budgeted: false,
         made_in: None,
-        extras: None,
-    })
+        made_in_id: 0,
+    };
+    Context::new(Plan { id: 0, budgeted: false, timed: false, birth, aside: None }, Here::NOWHERE)
 });
 
 impl Context {
@@ -68,7 +69,7 @@ impl Context {
 
     /// Whether this is the sentinel.
     pub fn is_sentinel(&self) -> bool {
-        self.node().birth.id == 0
+        self.node().id == 0
     }
 
     /// The low-cardinality label it was made with, or `(other)` above the limit of classes.
@@ -78,7 +79,7 @@ impl Context {
 
     /// Its number.
     pub fn id(&self) -> Id {
-        Id(self.node().birth.id)
+        Id(self.node().id)
     }
 
     /// `class#id`, for logs.
@@ -104,7 +105,7 @@ impl Context {
     /// The context that was current where this one was made: who started a background process, say. It may be gone;
     /// for a part it usually is the parent. `None` if none was current.
     pub fn made_in(&self) -> Option<Name> {
-        self.node().birth.made_in
+        self.node().made_in()
     }
 
     /// The value of `key` here or in the nearest ancestor that has one and lets it be inherited.
@@ -165,7 +166,12 @@ impl Context {
 
     /// The latest moment it is worth working for: its own deadline or an ancestor's, whichever is earlier.
     pub fn deadline(&self) -> Option<std::time::Instant> {
-        self.node().birth.deadline
+        if !self.node().timed {
+            return None;
+        }
+        let own = |node: &Node| node.extras().and_then(|extras| extras.deadline);
+        // The nearest is the earliest.
+        own(self.node()).or_else(|| self.ancestors().find_map(own))
     }
 
     /// The limit of its total CPU time, if it was made with one.
@@ -183,7 +189,7 @@ impl Context {
 
 impl Node {
     fn extras(&self) -> Option<&Extras> {
-        self.birth.extras.as_deref()
+        self.control.extras()
     }
 
     pub(crate) fn background_values(&self) -> impl Iterator<Item = &crate::value::Value> {
@@ -191,26 +197,30 @@ impl Node {
     }
 
     pub(crate) fn name(&self) -> Name {
-        Name { class: self.birth.class.name, id: self.birth.id }
+        Name { class: self.birth.class.name, id: self.id }
     }
 
     /// Own usage; `slices` are those that run now.
-    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Tally {
-        let mut own = self.own_tally();
-        own.cpu += tree::slice_of(self, slices);
+    pub(crate) fn own(&self, slices: &[RunningSlice]) -> Reading {
+        let mut own = Reading { tally: self.own_tally(), running: 0 };
+        own.add_running(tree::slice_of(self, slices));
         own
     }
 
     /// Own usage and everything below.
-    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Tally {
+    pub(crate) fn total(&self, slices: &[RunningSlice]) -> Reading {
         tree::total(self, slices)
+    }
+
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed
     }
 
     /// Ends it, once: from here on work in it is late. Returns whether this call did it.
     ///
     /// The caller has charged the running slice before and calls [`run_finish_hooks`](Self::run_finish_hooks) after.
     pub(crate) fn finish(&self, now: u64) -> bool {
-        if self.birth.id == 0 || !self.control.finish(now) {
+        if self.id == 0 || !self.control.finish(now) {
             return false;
         }
         self.gate.store(0, Ordering::Release);
@@ -235,7 +245,7 @@ impl Node {
         if hooks.is_empty() && observers.is_empty() && self.observers().next().is_none() {
             return;
         }
-        let usage = self.total(&[]).into();
+        let usage = self.total(&[]).tally.into();
         for hook in hooks {
             contain(self.name(), self.birth.place, || hook(&usage));
         }
@@ -248,6 +258,21 @@ impl Node {
     pub(crate) fn cancel_remains(&self) {
         let cancelled = Cancelled { reason: Reason::Custom("its context finished"), place: self.birth.place };
         tree::cancel_below(self, cancelled).into_iter().for_each(|waker| waker.wake());
+    }
+}
+
+/// What was read of a context.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) tally: Tally,
+    /// How much of its CPU is in slices that run now on other threads, ns.
+    pub(crate) running: u64,
+}
+
+impl Reading {
+    fn add_running(&mut self, ns: u64) {
+        self.running += ns;
+        self.tally.cpu += ns;
     }
 }
 
@@ -273,12 +298,15 @@ impl fmt::Display for Name {
 
 /// The last handle went: if nobody finished the context, its scope ends here. Whether somebody is to be told.
 fn finish_at_last(node: &Node) -> bool {
-    // The time is of no use any more: nobody is left to ask.
-    node.finish(1) && node.has_finish_work()
+    node.control.finish_alone() && node.has_finish_work()
 }
 
 /// Unlinks from the parent, which is given the total.
+#[inline]
 fn fold(node: &Node, address: NonNull<Node>) {
+    if node.birth.parent.is_none() {
+        return;
+    }
     // It has no children: each holds a handle of it.
     tree::unlink(node, address, || tree::without_children(node));
 }

@@ -1,13 +1,13 @@
-//! The node's memory: who counts, who may look, who frees. Fenced.
+//! The node: one context's data; who counts, who may look, who frees. Fenced.
 //!
 //! Rules, cited below by number:
-//! 1. A node is made by [`Context::new`] and moved out of its memory by [`retire`] alone, when the count of handles reaches zero.
+//! 1. A node is begun by [`Context::new`] and ended by [`retire`] alone, when the count of handles reaches zero.
 //! 2. A [`Context`] is one handle. All [`Share`](crate::current::Share)s of one node together are one more.
-//! 3. The registry of the owner's [`Ledger`] points to the node from its making until [`retire`] has taken it out
-//!    under the registry's lock; who holds that lock may look at every node in it.
+//! 3. The registry of the owner's [`Ledger`] shows the node from its making until [`retire`] has ended it, both under the
+//!    registry's lock; who holds that lock may look at every node in it.
 //! 4. A parent's links point to a child from [`tree::link`](super::tree::link) until
 //!    [`tree::unlink`](super::tree::unlink), both under the tree's lock; a child holds a handle of its parent.
-//! 5. A node's memory is a [`Spare`]'s before and after: whoever has that has the memory alone.
+//! 5. A node's memory is [`vacant`](Node::vacant) before and after; of a vacant node only the registry knows.
 //!
 //! An `Arc` with `Weak`s in the registry would do, but for two things: a reader of the registry must still see a
 //! node whose last handle is just being dropped (else its usage is missed for a moment and a sum decreases), and
@@ -15,55 +15,56 @@
 #![allow(unsafe_code)]
 
 use super::Name;
-use super::control::Control;
-use super::ledger::Ledger;
+use super::bias::Inside;
+use super::control::{Aside, Control};
+use super::late::Late;
+use super::ledger::{Ledger, Live};
 use super::tree;
 use crate::cells::{Cell64, Cells, Tally};
-use crate::class::Class;
-use crate::node::hooks::Observer;
-use crate::value::Value;
-use std::mem::MaybeUninit;
+use crate::class::{self, Class};
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// One context's data.
+/// One context's data, in four cache lines.
 ///
-/// The first cache line is what a switch and a poll touch, down to the first four of the local cells.
+/// The first is what a switch and a poll touch, down to the first four of the local cells. The second is the other
+/// eight of those, which most contexts never touch: in vacant memory they are zero. The other two are what the making
+/// and the end touch.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Node {
     /// The owner's ledger id while the context is open, 0 once it finished: one comparison tells the switch both
     /// that it may use plain additions and that the work is not late.
     pub(crate) gate: AtomicU64,
-    /// Of `birth`, here again for the switch.
+    /// 0 for the sentinel, and in vacant memory.
     pub(crate) id: u64,
-    /// Wall ticks when it was last switched out. Owner only.
+    /// Wall ticks when it was last switched out, or made. Owner only.
     pub(crate) last_out: Cell64,
     /// Shares on the owner's thread. Owner only.
     pub(crate) shares: AtomicU32,
-    /// Of `birth`, here again for the poll.
+    /// It or an ancestor has a CPU budget.
     pub(crate) budgeted: bool,
+    /// It or an ancestor has a deadline.
+    pub(super) timed: bool,
+    /// Something is in the second line. Owner only.
+    spread: AtomicBool,
     /// Written by the owner's thread only.
     pub(crate) local: Cells,
     handles: AtomicUsize,
-    /// What most contexts never get; made when it is needed.
-    abroad: OnceLock<Box<Abroad>>,
-    /// The largest CPU that any reader was told, ns: a reading never decreases.
-    pub(crate) shown_own: AtomicU64,
-    pub(crate) shown_total: AtomicU64,
-    pub(crate) links: tree::Links,
     pub(crate) control: Control,
+    /// What comes from outside, if anything did.
+    abroad: Late<Abroad>,
     /// What it was made with.
     pub(crate) birth: Birth,
-    /// Key in the owner's registry.
-    key: usize,
+    pub(crate) links: tree::Links,
+    /// Its place in the owner's registry, which is the memory's, not the context's.
+    pub(super) place: AtomicU32,
 }
 
 /// What comes to a context from outside of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Abroad {
     /// What other threads add.
     pub(crate) shared: Cells,
@@ -73,21 +74,39 @@ pub(crate) struct Abroad {
 
 impl Node {
     /// The cells that anybody may add to.
+    #[inline]
     pub(crate) fn abroad(&self) -> &Abroad {
-        self.abroad.get_or_init(|| Box::new(Abroad { shared: Cells::new(), folded: Cells::new() }))
+        self.abroad.get_or_make(Abroad::default)
+    }
+
+    /// Adds from the owner's thread.
+    pub(crate) fn add(&self, tally: &Tally) {
+        self.spread.store(true, Ordering::Relaxed);
+        self.local.add(tally);
     }
 
     pub(crate) fn own_tally(&self) -> Tally {
         let mut own = self.local.read();
-        if let Some(abroad) = self.abroad.get() {
+        if let Some(abroad) = self.abroad_if_any() {
             own += &abroad.shared.read();
         }
         own
     }
 
+    #[inline]
+    pub(super) fn abroad_if_any(&self) -> Option<&Abroad> {
+        self.abroad.get()
+    }
+
+    /// Whether its books are more than the local cells.
+    #[inline]
+    pub(super) fn has_more(&self) -> bool {
+        self.abroad_if_any().is_some() || self.control.has_aside()
+    }
+
     /// The total usage of children that are gone, if there were any.
     pub(crate) fn below(&self) -> Option<Tally> {
-        self.abroad.get().map(|abroad| abroad.folded.read())
+        self.abroad_if_any().map(|abroad| abroad.folded.read())
     }
 }
 
@@ -97,31 +116,38 @@ pub(crate) struct Birth {
     pub(crate) ledger: &'static Ledger,
     /// The ledger's id at that time.
     pub(crate) owner: u64,
-    pub(crate) id: u64,
     pub(crate) class: &'static Class,
     pub(crate) parent: Option<Context>,
     pub(crate) opened: u64,
     pub(crate) place: &'static Location<'static>,
-    pub(crate) deadline: Option<Instant>,
-    /// It or an ancestor has a CPU budget.
-    pub(crate) budgeted: bool,
     /// What was current where it was made.
-    pub(crate) made_in: Option<Name>,
-    pub(crate) extras: Option<Box<Extras>>,
+    pub(crate) made_in: Option<&'static Class>,
+    pub(crate) made_in_id: u64,
 }
 
-/// What most contexts do not have; boxed, so that they do not pay for it.
-#[derive(Default)]
-pub(crate) struct Extras {
-    pub(crate) values: Vec<Value>,
-    pub(crate) fields: Vec<(&'static str, Box<str>)>,
-    pub(crate) cpu_budget: Option<std::time::Duration>,
-    pub(crate) observers: Vec<Observer>,
+/// What a context is made from.
+pub(crate) struct Plan {
+    pub(crate) id: u64,
+    pub(crate) budgeted: bool,
+    pub(crate) timed: bool,
+    pub(crate) birth: Birth,
+    pub(crate) aside: Option<Box<Aside>>,
 }
 
-impl std::fmt::Debug for Extras {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Extras").field("fields", &self.fields).finish_non_exhaustive()
+/// The number of the books that are open on the calling thread, which no other thread has or ever had. Not `Send`.
+#[derive(Clone, Copy)]
+pub(crate) struct Here(u64, PhantomData<*const ()>);
+
+impl Here {
+    /// On a thread without books.
+    pub(crate) const NOWHERE: Self = Self(0, PhantomData);
+
+    /// # Safety
+    ///
+    /// `id` is that of the ledger which was opened on the calling thread, or 0.
+    #[inline]
+    pub(crate) unsafe fn new(id: u64) -> Self {
+        Self(id, PhantomData)
     }
 }
 
@@ -149,17 +175,14 @@ unsafe impl Sync for Context {}
 
 impl Context {
     /// Makes the node and its first handle, and enters it in its owner's registry and in its parent's children.
-    pub(crate) fn new(birth: Birth) -> Self {
-        let (ledger, class) = (birth.ledger, birth.class);
-        let mut address = NonNull::dangling();
-        ledger.register(class, |spare, key| {
-            let memory = spare.unwrap_or_default().into_memory();
-            // SAFETY: the memory is a node's, and ours alone (rule 5).
-            unsafe { memory.write(Node::new(birth, key)) };
-            address = memory;
-            Registered(memory)
-        });
-        let context = Self(address);
+    #[inline(always)]
+    pub(crate) fn new(plan: Plan, here: Here) -> Self {
+        let mut live = enter(plan.birth.ledger, plan.birth.owner, here);
+        let mut memory = live.nodes.take();
+        // SAFETY: the memory is vacant, so ours alone (rule 5).
+        unsafe { memory.as_mut() }.begin(plan);
+        drop(live);
+        let context = Self(memory);
         if let Some(parent) = &context.node().birth.parent {
             tree::link(parent.0, context.0);
         }
@@ -168,7 +191,7 @@ impl Context {
 
     #[inline]
     pub(crate) fn node(&self) -> &Node {
-        // SAFETY: rule 1: this handle is counted, so the node is not freed while it is borrowed.
+        // SAFETY: rule 1: this handle is counted, so the node is not ended while it is borrowed.
         unsafe { self.0.as_ref() }
     }
 
@@ -185,6 +208,14 @@ impl Context {
     pub(crate) unsafe fn from_counted(node: NonNull<Node>) -> Self {
         Self(node)
     }
+
+    /// Gives up this handle, in its drop: whether it was the last one, so that the node is to [`retire`].
+    #[inline]
+    pub(crate) fn give_up(&mut self) -> bool {
+        let handles = &self.node().handles;
+        // If this is the only handle, nobody can make another meanwhile: no need to count down.
+        handles.load(Ordering::Acquire) == 1 || handles.fetch_sub(1, Ordering::AcqRel) == 1
+    }
 }
 
 impl Clone for Context {
@@ -196,45 +227,92 @@ impl Clone for Context {
     }
 }
 
-impl Drop for Context {
-    #[inline]
-    fn drop(&mut self) {
-        if self.node().handles.fetch_sub(1, Ordering::Release) == 1 {
-            retire(self.0);
+impl Node {
+    /// Memory without a context: what [`end`](Self::end) leaves.
+    pub(super) fn vacant(place: u32) -> Self {
+        let birth = Birth {
+            ledger: Ledger::limbo(),
+            owner: 0,
+            class: class::sentinel(),
+            parent: None,
+            opened: 0,
+            place: Location::caller(),
+            made_in: None,
+            made_in_id: 0,
+        };
+        Self {
+            gate: AtomicU64::new(0),
+            id: 0,
+            last_out: Cell64::new(),
+            shares: AtomicU32::new(0),
+            budgeted: false,
+            timed: false,
+            spread: AtomicBool::new(false),
+            local: Cells::new(),
+            handles: AtomicUsize::new(0),
+            control: Control::new(),
+            abroad: Late::new(),
+            birth,
+            links: tree::Links::new(),
+            place: AtomicU32::new(place),
         }
+    }
+
+    /// What is not set here is as in vacant memory.
+    #[inline(always)]
+    fn begin(&mut self, plan: Plan) {
+        let Plan { id, budgeted, timed, birth, aside } = plan;
+        *self.gate.get_mut() = birth.owner;
+        self.id = id;
+        self.budgeted = budgeted;
+        self.timed = timed;
+        self.last_out.set(birth.opened);
+        *self.handles.get_mut() = 1;
+        self.control.begin(aside);
+        self.birth = birth;
+    }
+
+    /// Makes the memory vacant. What is left is to be dropped outside all locks.
+    #[inline(always)]
+    fn end(&mut self) -> Remains {
+        self.id = 0;
+        *self.shares.get_mut() = 0;
+        self.local.clear(std::mem::take(self.spread.get_mut()));
+        self.links.clear();
+        (self.birth.parent.take(), self.control.end(), self.abroad.take())
+    }
+
+    pub(super) fn is_spread(&self) -> bool {
+        self.spread.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn made_in(&self) -> Option<Name> {
+        self.birth.made_in.map(|class| Name { class: class.name, id: self.birth.made_in_id })
     }
 }
 
-impl Node {
-    #[inline]
-    fn new(birth: Birth, key: usize) -> Self {
-        Self {
-            gate: AtomicU64::new(birth.owner),
-            id: birth.id,
-            last_out: Cell64::new(),
-            shares: AtomicU32::new(0),
-            budgeted: birth.budgeted,
-            local: Cells::new(),
-            handles: AtomicUsize::new(1),
-            abroad: OnceLock::new(),
-            shown_own: AtomicU64::new(0),
-            shown_total: AtomicU64::new(0),
-            links: tree::Links::new(),
-            control: Control::new(),
-            birth,
-            key,
-        }
-    }
+/// The registry of a node whose owner is, or was, the ledger under that number. No code that is not known here may run
+/// as long as it is held.
+#[inline(always)]
+fn enter(ledger: &'static Ledger, owner: u64, here: Here) -> Inside<'static, Live> {
+    // SAFETY: if it was opened on this thread (see `Here`) then it has been nobody else's since: it is not opened for
+    // another thread while a node of this owner is in it, and then only after it was locked (`Ledger::reuse`). Both who
+    // call this move addresses and add numbers.
+    unsafe { ledger.live.enter(here.0 == owner) }
 }
+
+/// What a node that was had, and memory does not keep.
+type Remains = (Option<Context>, Option<Box<Aside>>, Option<Box<Abroad>>);
 
 /// The last handle is gone: settle, fold, free; then the same for the parent if this was its last handle.
 ///
 /// A loop, not a recursion: a chain of a million nested contexts must not overflow the stack.
 #[inline(never)]
-fn retire(mut dying: NonNull<Node>) {
+pub(crate) fn retire(context: &mut Context, here: Here) {
+    let mut dying = context.0;
     loop {
-        std::sync::atomic::fence(Ordering::Acquire);
-        // SAFETY: rule 1: handles are zero and only this call frees; the registry still points here (rule 3).
+        // SAFETY: rule 1: handles are zero, or the one that is being dropped, and only this call ends it; the registry
+        // still shows it (rule 3).
         let node = unsafe { dying.as_ref() };
         if super::finish_at_last(node) && is_kept(dying, Node::run_finish_hooks) {
             // It is finished, and retires when that handle goes.
@@ -242,24 +320,20 @@ fn retire(mut dying: NonNull<Node>) {
         }
         super::fold(node, dying);
         let (name, place) = (node.name(), node.birth.place);
-        let gone = node.birth.ledger.unregister(node.key, |registered| {
-            // SAFETY: rules 1 and 3: no handle, no share, no registry entry and (unlinked by `fold`) no parent points
-            // here any more; who reads through the registry holds its lock, which we have.
-            let gone = unsafe { Gone::move_out(registered.0) };
-            (gone, Spare(registered.0))
-        });
-        let parent = match gone {
-            Gone::Bare(parent) => parent,
-            Gone::Whole(mut node) => {
-                let parent = node.birth.parent.take();
-                // User code: destructors of values. After the books are closed, outside all locks.
-                super::contain(name, place, || drop(node));
-                parent
-            }
-        };
+        let mut live = enter(node.birth.ledger, node.birth.owner, here);
+        live.settle(node);
+        // SAFETY: rules 1 and 3: no handle, no share and (unlinked by `fold`) no parent points here any more; who reads
+        // through the registry holds its lock, which we have.
+        let (parent, aside, abroad) = unsafe { dying.as_mut() }.end();
+        live.nodes.give(dying);
+        drop(live);
+        if aside.is_some() | abroad.is_some() {
+            // User code: destructors of values. After the books are closed, outside all locks.
+            super::contain(name, place, || drop((aside, abroad)));
+        }
         let Some(parent) = parent else { return };
-        let parent = std::mem::ManuallyDrop::new(parent);
-        if parent.node().handles.fetch_sub(1, Ordering::Release) != 1 {
+        let mut parent = std::mem::ManuallyDrop::new(parent);
+        if !parent.give_up() {
             return;
         }
         dying = parent.0;
@@ -272,76 +346,8 @@ fn is_kept(node: NonNull<Node>, hooks: fn(&Node, &Context)) -> bool {
     // Nobody else has a handle to count (rule 1), and those that hooks make are made from this one.
     lent.node().handles.store(1, Ordering::Relaxed);
     hooks(lent.node(), &lent);
-    let kept = lent.node().handles.fetch_sub(1, Ordering::Release) != 1;
-    std::sync::atomic::fence(Ordering::Acquire);
-    kept
+    lent.node().handles.fetch_sub(1, Ordering::AcqRel) != 1
 }
 
-/// What is left to drop of a node that was.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on one stack frame; a box would be an allocation per context"
-)]
-enum Gone {
-    /// It owned its handle of the parent and nothing else. Moving that alone spares a copy of half a kilobyte.
-    Bare(Option<Context>),
-    Whole(Node),
-}
-
-impl Gone {
-    /// # Safety
-    ///
-    /// The caller has the node alone, and never uses it as a node again.
-    unsafe fn move_out(memory: NonNull<Node>) -> Self {
-        // SAFETY: the caller's promise.
-        let node = unsafe { memory.as_ref() };
-        if node.control.is_bare() && node.birth.extras.is_none() && node.abroad.get().is_none() {
-            // SAFETY: the parent is moved out once, and the rest needs no drop.
-            Self::Bare(unsafe { std::ptr::from_ref(&node.birth.parent).read() })
-        } else {
-            // SAFETY: moved out once.
-            Self::Whole(unsafe { memory.read() })
-        }
-    }
-}
-
-/// Memory for one node, with none in it. Given back to the allocator when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Spare(NonNull<Node>);
-
-// SAFETY: it is memory and nothing else.
-unsafe impl Send for Spare {}
-
-impl Spare {
-    fn into_memory(self) -> NonNull<Node> {
-        std::mem::ManuallyDrop::new(self).0
-    }
-}
-
-impl Default for Spare {
-    fn default() -> Self {
-        Self(NonNull::from(Box::leak(Box::<Node>::new_uninit())).cast())
-    }
-}
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        // SAFETY: rule 5: it came from such a box, in `default`, and is ours alone.
-        drop(unsafe { Box::from_raw(self.0.cast::<MaybeUninit<Node>>().as_ptr()) });
-    }
-}
-
-/// A node as the registry knows it (rule 3).
-#[derive(Debug)]
-pub(crate) struct Registered(NonNull<Node>);
-
-// SAFETY: a registry only lends `&Node`, and `Node` is `Sync` (see `Context`).
-unsafe impl Send for Registered {}
-
-impl Registered {
-    /// Only through a registry, whose lock the caller therefore holds.
-    pub(super) fn node(&self) -> &Node {
-        // SAFETY: rule 3: the node is freed after it was taken out of the registry, and the registry owns `self`.
-        unsafe { self.0.as_ref() }
-    }
-}
+/// As promised above.
+const _: () = assert!(size_of::<Node>() == 256);

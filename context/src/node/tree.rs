@@ -4,6 +4,7 @@
 //! children never take it. Links are in the nodes, so a child costs no allocation here.
 #![allow(unsafe_code)]
 
+use super::Reading;
 use super::ledger::RunningSlice;
 use super::raw::Node;
 use crate::cancel::Cancelled;
@@ -36,6 +37,13 @@ impl Links {
 }
 
 impl Links {
+    /// Of a node that was unlinked and has no children.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        *self.next.get_mut() = std::ptr::null_mut();
+        *self.previous.get_mut() = std::ptr::null_mut();
+    }
+
     /// Whether anything was below at this moment. Acquire: who sees that a child is gone sees what it folded.
     pub(super) fn has_children(&self) -> bool {
         !self.first_child.load(Acquire).is_null()
@@ -43,6 +51,7 @@ impl Links {
 }
 
 /// Makes `child` a child of `parent`. Born cancelled if the parent is.
+#[inline(never)]
 pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
     let _tree = TREE.lock();
     // SAFETY: the child's `birth` holds a handle of the parent.
@@ -63,7 +72,7 @@ pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
 }
 
 /// Takes `child` out of its parent's children and folds `total` into the parent, in one step for readers.
-#[inline]
+#[inline(never)]
 pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> Tally) {
     let Some(parent) = &node.birth.parent else { return };
     // Before the lock: it may have to be made.
@@ -88,18 +97,18 @@ pub(super) fn unlink(node: &Node, child: NonNull<Node>, total: impl FnOnce() -> 
 }
 
 /// Own usage of `top` and of everything below it that is not gone, plus what was folded.
-pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Tally {
-    if !top.links.has_children() {
-        let mut alone = without_children(top);
-        alone.cpu += slice_of(top, slices);
-        return alone;
+pub(super) fn total(top: &Node, slices: &[RunningSlice]) -> Reading {
+    let mut sum = Reading::default();
+    let mut add = |node: &Node| {
+        sum.tally += &without_children(node);
+        sum.add_running(slice_of(node, slices));
+    };
+    if top.links.has_children() {
+        let _tree = TREE.lock();
+        walk(top, add);
+    } else {
+        add(top);
     }
-    let _tree = TREE.lock();
-    let mut sum = Tally::default();
-    walk(top, |node| {
-        sum += &without_children(node);
-        sum.cpu += slice_of(node, slices);
-    });
     sum
 }
 
@@ -114,7 +123,7 @@ pub(super) fn without_children(node: &Node) -> Tally {
 
 /// ns of the slices that run in this very context.
 pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> u64 {
-    slices.iter().filter(|slice| slice.context == node.id).map(|slice| slice.ns).sum()
+    slices.iter().map(|slice| slice.of(node)).sum()
 }
 
 /// Cancels everything below `top` that is not cancelled yet; returns who is to be woken, outside the lock.

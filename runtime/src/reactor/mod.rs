@@ -1,13 +1,13 @@
 //! Readiness of sockets, and the one place where a runtime sleeps: mio, edge-triggered.
 //!
 //! A source is registered once, for as long as it lives. The kernel reports changes, the reactor remembers them as
-//! bits, and an operation asks the bits first: a read that is known to block is never tried. The other half is
-//! the caller's duty: having seen `WouldBlock` (or a short read or write) it clears the bit, or the
-//! task spins.
+//! bits, and an operation asks the bits first: a read that is known to block is never tried. Having seen `WouldBlock`
+//! (or a short read or write) it clears the bit, or the task would spin.
 //!
 //! Wakers may be foreign: waking, cloning and dropping one may run any code, which may come back here. So none of
 //! that happens while anything in here is borrowed: wakers are collected and handed to the caller, clones are
-//! made before, and drops happen after.
+//! made before, and drops happen after. Tasks of this runtime, which nearly all are, wait by number and are queued on
+//! the spot, which runs nothing (trap 12).
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod alarm;
@@ -22,17 +22,19 @@ mod source;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::task::{self, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Token};
 
 use alarm::Alarm;
 use ready::Ready;
-use source::{Asked, Sources};
+use source::Sources;
+
+use crate::handle::Packed;
 
 pub(crate) use ready::Direction;
-pub(crate) use source::SourceKey;
+pub(crate) use source::{Asker, SourceKey};
 
 /// How many events one system call may bring. What does not fit comes with the next turn.
 pub(crate) const EVENTS_DEFAULT: usize = 1024;
@@ -60,6 +62,17 @@ pub(crate) enum Initially {
     Unknown,
     /// There is room to write: a stream just connected or accepted.
     Writable,
+}
+
+/// What came of an attempt.
+#[must_use]
+pub(crate) enum Attempt<T> {
+    Done(T),
+    Failed(io::Error),
+    /// It would have blocked: the task waits.
+    Waiting,
+    /// It would have blocked and nobody waits yet, or there is no such source any more.
+    NotMade,
 }
 
 /// The reactor of one runtime. Not `Sync`: only the [`mio::Waker`] made with it crosses threads.
@@ -136,7 +149,7 @@ impl Reactor {
         self.forget(key);
     }
 
-    /// Ready if an attempt in this direction may succeed; else the task is woken when that changes.
+    /// Ready if an attempt in this direction may succeed; else `asker` is woken when that changes.
     ///
     /// One task waits for each direction of a source: the last one that asked.
     ///
@@ -147,43 +160,145 @@ impl Reactor {
         &self,
         key: SourceKey,
         direction: Direction,
-        cx: &mut task::Context<'_>,
+        asker: Asker<'_>,
     ) -> Poll<io::Result<()>> {
-        // Bound to a variable, so that the borrow ends before the clone below.
-        let asked = self.sources.borrow().ask(key, direction, cx.waker());
-        match asked {
-            Asked::Ready => Poll::Ready(Ok(())),
-            Asked::Waiting => Poll::Pending,
-            Asked::NotWaiting => self.park(key, direction, cx.waker().clone()),
-            Asked::Gone => Poll::Ready(Err(gone())),
+        // Each part ends its borrow before the next.
+        let waits = match self.sources.borrow().get(key) {
+            None => return Poll::Ready(Err(gone())),
+            Some(source) if source.is_ready(direction) => return Poll::Ready(Ok(())),
+            Some(source) => source.waits(direction, asker),
+        };
+        if waits { Poll::Pending } else { self.park(key, direction, asker) }
+    }
+
+    /// Tries `operation` if it may succeed, once; else lets `task` wait, if there is one. The rest of a leaf operation is
+    /// [`poll_rarely`](Self::poll_rarely).
+    ///
+    /// `exhausts` says of a result whether the next attempt would block: a stream's read or write that moved less than
+    /// was asked for. So that system call is saved. A direction that is known to be closed stays ready all the same, as no
+    /// event will come to announce its end again.
+    ///
+    /// `operation` is a system call and no more: the table of sources is in use meanwhile.
+    //
+    // One attempt and no loop, and nothing in here that is rare: with all of it in one function a read took 30
+    // instructions more.
+    #[inline]
+    pub(crate) fn attempt<T>(
+        &self,
+        key: SourceKey,
+        direction: Direction,
+        task: impl FnOnce() -> Option<Packed>,
+        operation: impl FnOnce() -> io::Result<T>,
+        exhausts: impl FnOnce(&T) -> bool,
+    ) -> Attempt<T> {
+        let sources = self.sources.borrow();
+        let Some(source) = sources.get(key) else { return Attempt::NotMade };
+        if !source.is_ready(direction) {
+            return match task() {
+                Some(task) if source.wait_by_number(direction, task) => Attempt::Waiting,
+                _ => Attempt::NotMade,
+            };
+        }
+        match operation() {
+            Ok(done) => {
+                if exhausts(&done) {
+                    source.fell_short(direction);
+                }
+                Attempt::Done(done)
+            }
+            Err(error) => Attempt::Failed(error),
         }
     }
 
-    /// Whether an attempt in this direction may succeed. Nobody is woken when that changes.
-    pub(crate) fn is_ready(&self, key: SourceKey, direction: Direction) -> bool {
-        matches!(self.sources.borrow().ask(key, direction, Waker::noop()), Asked::Ready)
+    /// What follows from an attempt that failed, or was not made: an error, or `asker` waits.
+    ///
+    /// # Errors
+    ///
+    /// If the source was deregistered; and those of the attempt.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn poll_rarely(
+        &self,
+        key: SourceKey,
+        direction: Direction,
+        asker: Asker<'_>,
+        failure: Option<io::Error>,
+    ) -> Poll<io::Error> {
+        match failure.as_ref().map(io::Error::kind) {
+            None => {}
+            Some(io::ErrorKind::WouldBlock) => {
+                let sources = self.sources.borrow();
+                if let Some(source) = sources.get(key) {
+                    source.would_block(direction);
+                    if source.waits(direction, asker) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+            // By a signal: tried again when it is the task's turn again.
+            Some(io::ErrorKind::Interrupted) => {
+                asker.waker.wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(_) => return failure.map_or(Poll::Pending, Poll::Ready),
+        }
+        match self.poll_ready(key, direction, asker) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            // It became so while the waker was cloned.
+            Poll::Ready(Ok(())) => {
+                asker.waker.wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
-    /// After an attempt that said `WouldBlock`: not ready until the next event. Stale keys are ignored.
-    pub(crate) fn clear_ready(&self, key: SourceKey, direction: Direction) {
-        self.sources.borrow_mut().change(key, |ready| ready.without(direction));
+    /// Tries `operation` now; `WouldBlock` if that is known or turns out to be so. Nobody is woken when that changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_rarely`](Self::poll_rarely).
+    pub(crate) fn try_attempt<T>(
+        &self,
+        key: SourceKey,
+        direction: Direction,
+        mut operation: impl FnMut() -> io::Result<T>,
+        exhausts: impl Fn(&T) -> bool,
+    ) -> io::Result<T> {
+        let sources = self.sources.borrow();
+        let source = sources.get(key).ok_or_else(gone)?;
+        while source.is_ready(direction) {
+            match operation() {
+                Ok(done) => {
+                    if exhausts(&done) {
+                        source.fell_short(direction);
+                    }
+                    return Ok(done);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => source.would_block(direction),
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// After a stream's read or write that moved less than was asked for: the next would say `WouldBlock`, so
-    /// that system call is saved. Unlike [`clear_ready`](Self::clear_ready) it leaves a direction ready that is
-    /// known to be closed, as no event will come to announce its end again. Stale keys are ignored.
-    pub(crate) fn clear_ready_unless_closed(&self, key: SourceKey, direction: Direction) {
-        self.sources.borrow_mut().change(key, |ready| ready.without_unless_closed(direction));
-    }
-
-    /// Waits as told, remembers what the events say and appends the wakers of those who waited for it to `woken`.
-    /// The caller wakes them.
+    /// Waits as told and remembers what the events say. Tasks that waited for it are handed to `wake`, which only
+    /// queues; the wakers of others are appended to `woken`, for the caller to wake.
     ///
     /// # Errors
     ///
     /// What the kernel says of the poll set itself, which would be a defect of this crate. A signal is none: the
     /// turn ends early.
-    pub(crate) fn turn(&self, wait: Wait, woken: &mut Vec<Waker>) -> io::Result<()> {
+    #[inline]
+    pub(crate) fn turn(
+        &self,
+        wait: Wait,
+        wake: impl FnMut(Packed),
+        woken: &mut Vec<Waker>,
+    ) -> io::Result<()> {
         let timeout = match wait {
             Wait::No => Some(Duration::ZERO),
             Wait::Until(deadline) => self.alarm.set(deadline)?,
@@ -192,7 +307,7 @@ impl Reactor {
         let mut driver = self.driver.borrow_mut();
         let Driver { poll, events } = &mut *driver;
         match poll.poll(events, timeout) {
-            Ok(()) => self.take_in(events, woken),
+            Ok(()) => self.take_in(events, wake, woken),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -211,8 +326,9 @@ impl Reactor {
         self.sources.borrow().len()
     }
 
-    fn take_in(&self, events: &Events, woken: &mut Vec<Waker>) {
-        let mut sources = self.sources.borrow_mut();
+    #[inline]
+    fn take_in(&self, events: &Events, mut wake: impl FnMut(Packed), woken: &mut Vec<Waker>) {
+        let sources = self.sources.borrow();
         let mut seen = 0;
         for event in events {
             match event.token() {
@@ -221,23 +337,28 @@ impl Reactor {
                 BELL => {}
                 token => {
                     seen += 1;
-                    sources.take_in(SourceKey::from(token), Ready::of(event), woken);
+                    // Without one it is no longer registered, but a duplicate of its descriptor keeps it in the poll set.
+                    if let Some(source) = sources.get(SourceKey::from(token)) {
+                        source.take_in(Ready::of(event), &mut wake, woken);
+                    }
                 }
             }
         }
         self.events_seen.set(self.events_seen.get() + seen);
     }
 
-    /// Apart from `poll_ready`, which has to clone the waker first: that may have run foreign code, so everything
-    /// is looked at again.
-    fn park(&self, key: SourceKey, direction: Direction, waker: Waker) -> Poll<io::Result<()>> {
-        // The second part is dropped on return, after the borrow.
-        let (asked, _spare) = self.sources.borrow_mut().park(key, direction, waker);
-        match asked {
-            Asked::Ready => Poll::Ready(Ok(())),
-            Asked::Waiting | Asked::NotWaiting => Poll::Pending,
-            Asked::Gone => Poll::Ready(Err(gone())),
-        }
+    /// Lets a new waiter in for whatever waits there. That may run foreign code, by the clone of a waker or the drop of
+    /// another; so everything is looked at again after the one, and nothing is borrowed during the other.
+    #[cold]
+    fn park(&self, key: SourceKey, direction: Direction, asker: Asker<'_>) -> Poll<io::Result<()>> {
+        let waiter = asker.waiter();
+        let spare = match self.sources.borrow().get(key) {
+            None => return Poll::Ready(Err(gone())),
+            Some(source) if source.is_ready(direction) => return Poll::Ready(Ok(())),
+            Some(source) => source.park(direction, waiter),
+        };
+        drop(spare);
+        Poll::Pending
     }
 
     fn forget(&self, key: SourceKey) {
@@ -247,6 +368,7 @@ impl Reactor {
     }
 }
 
+#[cold]
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the source is no longer registered with its runtime")
 }

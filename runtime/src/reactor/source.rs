@@ -1,13 +1,16 @@
 //! The table of registered sources: their readiness and who waits for it.
 //!
-//! Nothing in here wakes, clones or drops a waker; they are returned instead.
+//! Nothing in here wakes, clones or drops a waker; they are returned instead. A task of this runtime waits by its
+//! number, and waking it is but to queue it: that may be done at any time.
 
+use std::cell::Cell;
 use std::task::Waker;
 
 use mio::Token;
 use slab::Slab;
 
 use super::ready::{Direction, Ready};
+use crate::handle::Packed;
 
 /// Names a registration: slot and generation, which together are the mio token. Stale after deregistration; a
 /// stale key could be taken for another source's only after 2^32 registrations.
@@ -29,25 +32,107 @@ impl From<Token> for SourceKey {
     }
 }
 
-/// What the table says to somebody who wants to act.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// Go ahead.
-    Ready,
-    /// Not ready, and the asking task will be woken.
-    Waiting,
-    /// Not ready, and the asking task would not be woken.
-    NotWaiting,
-    /// There is no such source any more.
-    Gone,
+/// Who wants to act, and is woken when that may succeed.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    /// The task that `waker` wakes, if it is one of this runtime and the waker its own: then `waker` is not touched.
+    pub(crate) task: Option<Packed>,
+    pub(crate) waker: &'a Waker,
 }
 
-pub(super) struct Source {
+/// Who is woken by an event.
+#[derive(Default)]
+pub(super) enum Waiter {
+    #[default]
+    Nobody,
+    /// A task of this runtime. Its number is all there is to it: no clone, no drop, no call through a vtable.
+    Task(Packed),
+    /// Anybody else: a combinator, a counted waker, a task of another runtime.
+    Waker(Waker),
+}
+
+impl Asker<'_> {
+    /// Clones the waker if need be, which may run any code.
+    pub(super) fn waiter(self) -> Waiter {
+        match self.task {
+            Some(task) => Waiter::Task(task),
+            None => Waiter::Waker(self.waker.clone()),
+        }
+    }
+}
+
+/// One registration. An operation finds it once, and keeps it for as long as it takes: nobody's code but ours and the
+/// kernel's runs meanwhile.
+pub(crate) struct Source {
     generation: u32,
-    ready: Ready,
+    ready: Cell<Ready>,
     /// Who waits, by [`Direction`].
-    wakers: [Option<Waker>; 2],
+    waiters: [Cell<Waiter>; 2],
+}
+
+impl Source {
+    #[inline]
+    pub(super) fn is_ready(&self, direction: Direction) -> bool {
+        self.ready.get().has(direction)
+    }
+
+    /// After an attempt that would have blocked.
+    #[inline]
+    pub(super) fn would_block(&self, direction: Direction) {
+        self.ready.set(self.ready.get().without(direction));
+    }
+
+    /// After an attempt that moved less than it might have.
+    #[inline]
+    pub(super) fn fell_short(&self, direction: Direction) {
+        self.ready.set(self.ready.get().without_unless_closed(direction));
+    }
+
+    /// Lets a task wait, if no waker has to be cloned or dropped for that. Whether it does.
+    #[inline]
+    pub(super) fn wait_by_number(&self, direction: Direction, task: Packed) -> bool {
+        let waiter = &self.waiters[direction as usize];
+        match waiter.replace(Waiter::Task(task)) {
+            Waiter::Nobody | Waiter::Task(_) => true,
+            other => {
+                waiter.set(other);
+                false
+            }
+        }
+    }
+
+    /// Whether `asker` waits, or can be let in without a clone and a drop.
+    pub(super) fn waits(&self, direction: Direction, asker: Asker<'_>) -> bool {
+        if let Some(task) = asker.task {
+            return self.wait_by_number(direction, task);
+        }
+        let waiter = &self.waiters[direction as usize];
+        let stored = waiter.take();
+        let same = matches!(&stored, Waiter::Waker(stored) if stored.will_wake(asker.waker));
+        waiter.set(stored);
+        same
+    }
+
+    /// Lets `waiter` wait. Returns who waited before, to be dropped when nothing is borrowed.
+    #[must_use = "drop it outside of the borrow"]
+    pub(super) fn park(&self, direction: Direction, waiter: Waiter) -> Waiter {
+        self.waiters[direction as usize].replace(waiter)
+    }
+
+    /// Adds what an event said; who waited for that is woken, or left in `woken` if waking him may run any code.
+    #[inline]
+    pub(super) fn take_in(&self, news: Ready, mut wake: impl FnMut(Packed), woken: &mut Vec<Waker>) {
+        self.ready.set(self.ready.get().and(news));
+        for direction in [Direction::Read, Direction::Write] {
+            if news.has(direction) {
+                match self.waiters[direction as usize].take() {
+                    Waiter::Nobody => {}
+                    Waiter::Task(task) => wake(task),
+                    Waiter::Waker(waker) => woken.push(waker),
+                }
+            }
+        }
+    }
 }
 
 pub(super) struct Sources {
@@ -69,7 +154,8 @@ impl Sources {
     pub(super) fn insert(&mut self, ready: Ready) -> SourceKey {
         let generation = self.generation;
         self.generation = generation.wrapping_add(1);
-        let slot = self.slab.insert(Source { generation, ready, wakers: [None, None] });
+        let source = Source { generation, ready: Cell::new(ready), waiters: Default::default() };
+        let slot = self.slab.insert(source);
         let slot = u32::try_from(slot).expect("the number of sources is limited by that of descriptors");
         SourceKey { slot, generation }
     }
@@ -80,56 +166,10 @@ impl Sources {
         Some(self.slab.remove(key.slot as usize))
     }
 
-    pub(super) fn ask(&self, key: SourceKey, direction: Direction, waker: &Waker) -> Asked {
-        match self.get(key) {
-            None => Asked::Gone,
-            Some(source) if source.ready.has(direction) => Asked::Ready,
-            Some(Source { wakers, .. }) => match &wakers[direction as usize] {
-                Some(stored) if stored.will_wake(waker) => Asked::Waiting,
-                _ => Asked::NotWaiting,
-            },
-        }
-    }
-
-    /// Lets `waker` wait. Also returns the waker that is of no use: the one it replaced, or itself.
-    pub(super) fn park(
-        &mut self,
-        key: SourceKey,
-        direction: Direction,
-        waker: Waker,
-    ) -> (Asked, Option<Waker>) {
-        match self.get_mut(key) {
-            None => (Asked::Gone, Some(waker)),
-            Some(source) if source.ready.has(direction) => (Asked::Ready, Some(waker)),
-            Some(source) => (Asked::Waiting, source.wakers[direction as usize].replace(waker)),
-        }
-    }
-
-    /// Changes a source's readiness; nothing if the key is stale.
-    pub(super) fn change(&mut self, key: SourceKey, change: impl FnOnce(Ready) -> Ready) {
-        if let Some(source) = self.get_mut(key) {
-            source.ready = change(source.ready);
-        }
-    }
-
-    /// Adds what an event said, and moves the wakers of those who waited for it to `woken`. An event of a source
-    /// that is no longer registered (its descriptor has a duplicate which keeps it in the poll set) is ignored.
-    pub(super) fn take_in(&mut self, key: SourceKey, news: Ready, woken: &mut Vec<Waker>) {
-        let Some(source) = self.get_mut(key) else { return };
-        source.ready = source.ready.and(news);
-        for direction in [Direction::Read, Direction::Write] {
-            if news.has(direction) {
-                woken.extend(source.wakers[direction as usize].take());
-            }
-        }
-    }
-
-    fn get(&self, key: SourceKey) -> Option<&Source> {
+    /// `None` if the key is stale.
+    #[inline]
+    pub(super) fn get(&self, key: SourceKey) -> Option<&Source> {
         self.slab.get(key.slot as usize).filter(|source| source.generation == key.generation)
-    }
-
-    fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source> {
-        self.slab.get_mut(key.slot as usize).filter(|source| source.generation == key.generation)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Wake};
+use std::task::Wake;
 
 use mio::net::{TcpListener, TcpStream};
 use parking_lot::{Mutex, ReentrantMutex};
@@ -53,7 +53,7 @@ impl Bench {
     /// A turn, with everybody woken.
     fn turn(&self, wait: Wait) -> usize {
         let mut woken = Vec::new();
-        self.reactor.turn(wait, &mut woken).unwrap();
+        self.reactor.turn(wait, no_task, &mut woken).unwrap();
         let count = woken.len();
         woken.into_iter().for_each(Waker::wake);
         count
@@ -74,7 +74,7 @@ impl Bench {
 
     /// Polls for readiness, and so also lets `waker` wait if there is none.
     fn is_ready(&self, key: SourceKey, direction: Direction, waker: &Waker) -> bool {
-        match self.reactor.poll_ready(key, direction, &mut Context::from_waker(waker)) {
+        match self.reactor.poll_ready(key, direction, by(waker)) {
             Poll::Ready(result) => {
                 result.unwrap();
                 true
@@ -83,9 +83,32 @@ impl Bench {
         }
     }
 
+    /// An attempt that would have blocked.
+    fn would_block(&self, key: SourceKey, direction: Direction) {
+        let _ = self.reactor.try_attempt(key, direction, would_block, |()| false);
+    }
+
+    /// An attempt that moved less than it might have.
+    fn fell_short(&self, key: SourceKey, direction: Direction) {
+        let _ = self.reactor.try_attempt(key, direction, || Ok(()), |()| true);
+    }
+
     fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
     }
+}
+
+/// Somebody who is no task.
+fn by(waker: &Waker) -> Asker<'_> {
+    Asker { task: None, waker }
+}
+
+fn no_task(task: Packed) {
+    panic!("{task:?} has not asked");
+}
+
+fn would_block() -> io::Result<()> {
+    Err(ErrorKind::WouldBlock.into())
 }
 
 /// Our end, non-blocking, and the peer's, blocking.
@@ -130,7 +153,7 @@ fn readiness_is_set_by_events_and_cleared_by_the_caller() {
         assert!(bench.is_ready(key, Reading, &waker));
         assert_eq!(ours.read(&mut buffer).unwrap(), 5);
         assert_eq!(ours.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
-        bench.reactor.clear_ready(key, Reading);
+        bench.would_block(key, Reading);
     }
     assert!(bench.is_ready(key, Writing, &waker), "the other direction is untouched");
     assert_eq!(counter.count(), 3);
@@ -151,7 +174,7 @@ fn a_partial_read_leaves_the_rest_ready() {
 
     let mut rest = [0; 16];
     assert_eq!(ours.read(&mut rest).unwrap(), 6);
-    bench.reactor.clear_ready_unless_closed(key, Reading);
+    bench.fell_short(key, Reading);
     assert!(!bench.is_ready(key, Reading, Waker::noop()));
 }
 
@@ -169,7 +192,7 @@ fn a_full_socket_becomes_writable_when_the_peer_reads() {
             Err(error) => panic!("{error}"),
         }
     }
-    bench.reactor.clear_ready(key, Writing);
+    bench.would_block(key, Writing);
     assert!(!bench.is_ready(key, Writing, &waker));
 
     peer.read_exact(&mut vec![0; sent]).unwrap();
@@ -188,7 +211,7 @@ fn the_end_of_file_that_came_with_the_last_bytes_is_not_lost() {
     bench.until_ready(key, Reading);
     let mut buffer = [0; 16];
     assert_eq!(ours.read(&mut buffer).unwrap(), 3);
-    bench.reactor.clear_ready_unless_closed(key, Reading);
+    bench.fell_short(key, Reading);
 
     bench.until_ready(key, Reading);
     assert_eq!(ours.read(&mut buffer).unwrap(), 0);
@@ -199,7 +222,7 @@ fn a_reset_wakes_both_directions() {
     let bench = Bench::new();
     let (ours, key, mut peer) = registered(&bench);
     let ((reader, reading), (writer, writing)) = (Counter::new(), Counter::new());
-    bench.reactor.clear_ready(key, Writing);
+    bench.would_block(key, Writing);
     assert!(!bench.is_ready(key, Reading, &reading) && !bench.is_ready(key, Writing, &writing));
 
     // Closing with unread bytes sends a reset.
@@ -227,7 +250,7 @@ fn a_listener_becomes_readable() {
     bench.until_woken(&counter);
     listener.accept().unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
-    bench.reactor.clear_ready(key, Reading);
+    bench.would_block(key, Reading);
     assert!(!bench.is_ready(key, Reading, &waker));
 }
 
@@ -254,14 +277,13 @@ fn a_stale_key_is_a_clear_error() {
     bench.reactor.deregister(key, Some(&mut ours));
     assert_eq!(bench.reactor.len(), 0);
 
-    let mut cx = Context::from_waker(Waker::noop());
-    let Poll::Ready(Err(error)) = bench.reactor.poll_ready(key, Reading, &mut cx) else {
+    let Poll::Ready(Err(error)) = bench.reactor.poll_ready(key, Reading, by(Waker::noop())) else {
         panic!("a stale key must not wait")
     };
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     assert_eq!(error.to_string(), "the source is no longer registered with its runtime");
-    bench.reactor.clear_ready(key, Reading);
-    bench.reactor.clear_ready_unless_closed(key, Writing);
+    bench.would_block(key, Reading);
+    bench.fell_short(key, Writing);
     bench.reactor.deregister(key, None);
 }
 
@@ -354,7 +376,7 @@ fn the_bell_ends_a_wait_from_another_thread() {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             let ringing = scope.spawn(|| bell.wake().unwrap());
-            reactor.turn(Wait::Forever, &mut Vec::new()).unwrap();
+            reactor.turn(Wait::Forever, no_task, &mut Vec::new()).unwrap();
             ringing.join().unwrap();
         }
     });
@@ -374,12 +396,11 @@ fn more_events_than_one_turn_can_take() {
     let counters: Vec<_> = (0..7).map(|_| Counter::new()).collect();
     for ((ours, _), (_, waker)) in pairs.iter_mut().zip(&counters) {
         let key = reactor.register(ours, BOTH, Initially::Unknown).unwrap();
-        let mut cx = Context::from_waker(waker);
-        assert!(reactor.poll_ready(key, Writing, &mut cx).is_pending());
+        assert!(reactor.poll_ready(key, Writing, by(waker)).is_pending());
     }
     for _ in 0..4 {
         let mut woken = Vec::new();
-        reactor.turn(Wait::Forever, &mut woken).unwrap();
+        reactor.turn(Wait::Forever, no_task, &mut woken).unwrap();
         assert!(woken.len() <= 2);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -401,11 +422,11 @@ impl Drop for Meddler {
     fn drop(&mut self) {
         let reactor = self.reactor.lock();
         if let Some(key) = self.key.lock().take() {
-            let _ = reactor.poll_ready(key, Reading, &mut Context::from_waker(Waker::noop()));
-            reactor.clear_ready(key, Writing);
+            let _ = reactor.poll_ready(key, Reading, by(Waker::noop()));
+            let _ = reactor.try_attempt(key, Writing, would_block, |()| false);
             reactor.deregister(key, None);
         }
-        reactor.turn(Wait::No, &mut Vec::new()).unwrap();
+        reactor.turn(Wait::No, no_task, &mut Vec::new()).unwrap();
         self.dropped.0.fetch_add(1, Relaxed);
     }
 }
@@ -423,7 +444,7 @@ fn trap_12_a_dropped_waker_may_come_back() {
     };
 
     let park = |waker: Waker| {
-        let poll = reactor.lock().poll_ready(key, Reading, &mut Context::from_waker(&waker));
+        let poll = reactor.lock().poll_ready(key, Reading, by(&waker));
         assert!(poll.is_pending());
     };
     park(meddler(None));

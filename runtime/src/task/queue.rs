@@ -23,43 +23,61 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new() -> Queue {
-        Queue { slots: Slots::new(), running_group: Cell::new(NO_GROUP), shuffle: Cell::new(0) }
+    /// The queue of the runtime with that index.
+    pub(crate) fn new(runtime: u16) -> Queue {
+        Queue { slots: Slots::new(runtime), running_group: Cell::new(NO_GROUP), shuffle: Cell::new(0) }
     }
 
-    /// Queues the task, unless it is queued already, has finished, or `handle` is stale. `stamp` is asked for the wall
-    /// ticks unless the task is woken from within its own group: what it waits then is no wait for somebody else.
+    /// Queues the task, unless it is queued already or has finished. `stamp` is asked for the wall ticks unless the task
+    /// is woken from within its own group: what it waits then is no wait for somebody else. Says whether `handle` is that
+    /// of a task here: if not it is stale, or another runtime's.
     ///
-    /// The hot path of a wake: plain loads and stores, one compare for generation and flags together. Runs no user
+    /// The hot path of a wake: plain loads and stores, one compare for runtime and generation together. Runs no user
     /// code.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule(&self, handle: Packed, stamp: impl FnOnce() -> u64) -> bool {
         let Some(entry) = self.slots.entry(handle.slot()) else { return false };
-        let Schedule::Push(word) = entry.slot().word.get().schedule(handle) else { return false };
-        entry.slot().word.set(word);
-        self.link(entry, stamp);
+        let slot = entry.slot();
+        if slot.handle.get() != handle {
+            return false;
+        }
+        if let Schedule::Push(word) = slot.word.get().schedule() {
+            slot.word.set(word);
+            self.link(entry, stamp);
+        }
         true
     }
 
     /// Appends a slot whose word says `QUEUED` since just now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn link(&self, entry: Entry<'_>, stamp: impl FnOnce() -> u64) {
-        let slot = entry.slot();
-        let own = slot.group.get() == self.running_group.get();
-        slot.woken.set(if own { 0 } else { stamp() });
+        if entry.slot().group.get() != self.running_group.get() {
+            return link_stamped(entry, stamp);
+        }
+        entry.slot().woken.set(0);
         entry.append();
     }
 
     /// Unlinks the slot that is next; its word still says `QUEUED`.
     #[inline]
     pub(crate) fn pop(&self) -> Option<&Slot> {
-        if self.shuffle.get() == 0 { self.slots.pop() } else { self.pop_shuffled() }
+        match self.slots.pop_known() {
+            Some(slot) => Some(slot),
+            None if self.shuffle.get() == 0 => self.slots.pop_first(),
+            None => self.pop_shuffled(),
+        }
     }
 
-    /// How many are queued. A turn of the loop pops as many as there were at its start.
+    /// Whether nothing is queued.
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.slots.is_queued()
+    }
+
+    #[cfg(test)]
+    /// How many are queued.
     pub(crate) fn len(&self) -> u32 {
-        self.slots.queued()
+        self.slots.queued(u32::MAX)
     }
 
     /// The group on whose behalf the thread runs now; [`NO_GROUP`] while the loop itself works.
@@ -69,7 +87,7 @@ impl Queue {
     }
 
     /// From now on pops come in a pseudo-random order that depends on nothing but `seed`. Each pop then walks up to
-    /// 64 slots: for tests.
+    /// 64 slots: for tests. (No first slot is known in the list then, so that only who finds none asks about the order.)
     pub(crate) fn shuffle(&self, seed: u64) {
         // Spread the seed, so that 1 and 2 differ at once; the state of an xorshift is never 0.
         self.shuffle.set(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1));
@@ -77,7 +95,7 @@ impl Queue {
 
     #[cold]
     fn pop_shuffled(&self) -> Option<&Slot> {
-        self.slots.pop_after(self.random() % self.len().clamp(1, SHUFFLE_REACH) as u64)
+        self.slots.pop_after(self.random() % self.slots.queued(SHUFFLE_REACH).max(1) as u64)
     }
 
     /// xorshift64.
@@ -91,6 +109,13 @@ impl Queue {
     }
 }
 
+/// Out of line: who is woken from within its group does not pay for the registers that this needs.
+#[inline(never)]
+fn link_stamped(entry: Entry<'_>, stamp: impl FnOnce() -> u64) {
+    entry.slot().woken.set(stamp());
+    entry.append();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,17 +124,19 @@ mod tests {
 
     /// A queue with `n` live slots of generation 0, all of group `slot % 3`.
     fn queue(n: u32) -> Queue {
-        let queue = Queue::new();
+        let queue = Queue::new(0);
         for number in 0..n {
             let slot = queue.slots.make(number).slot();
-            slot.word.set(Word::vacant(0).reserve());
+            slot.word.set(Word::VACANT.reserve());
             slot.group.set(number as u64 % 3);
         }
         queue
     }
 
     fn wake(queue: &Queue, slot: u32) -> bool {
-        queue.schedule(Packed::new(0, 0, slot), || 9)
+        let before = queue.len();
+        queue.schedule(Packed::new(0, 0, slot), || 9);
+        queue.len() > before
     }
 
     /// Pops as the loop would, and puts the task back to idle.
@@ -117,7 +144,7 @@ mod tests {
         let slot = queue.pop()?;
         let Begin::Poll(word) = slot.word.get().begin() else { panic!("{:?}", slot.word.get()) };
         slot.word.set(word.suspend());
-        Some(slot.number)
+        Some(slot.number())
     }
 
     #[test]
@@ -197,5 +224,6 @@ mod tests {
         assert!(!wake(&queue, 1), "a vacant slot");
         assert!(!wake(&queue, 70_000), "a slot without a page");
         assert!(!queue.schedule(Packed::new(0, 1, 0), || 0), "another generation");
+        assert!(!queue.schedule(Packed::new(1, 0, 0), || 0), "another runtime");
     }
 }

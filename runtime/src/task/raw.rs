@@ -29,12 +29,13 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::any::Any;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, offset_of};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -106,6 +107,13 @@ impl Pool {
     pub(crate) fn reclaim(&self, mut task: Task) {
         task.contents().discard();
         drop(task.release());
+        self.keep(task);
+    }
+
+    /// Keeps the memory of a task that [is bare](Task::is_bare).
+    #[inline]
+    pub(crate) fn keep(&self, task: Task) {
+        debug_assert!(task.is_bare());
         let Memory { layout, class } = task.header().vtable.memory;
         let block = ManuallyDrop::new(task).cell;
         self.give(block.cast(), layout, class);
@@ -143,6 +151,7 @@ impl Pool {
     }
 
     /// Takes memory that nothing uses any more.
+    #[inline]
     fn give(&self, block: NonNull<u8>, layout: Layout, class: u8) {
         let Some(kept) = self.kept.get(class as usize) else {
             // SAFETY: every cell was allocated with the layout its vtable says, and the caller gave it up.
@@ -199,6 +208,12 @@ impl Task {
         self.split().1
     }
 
+    /// Whether neither future nor result nor context is left.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.header().stage.get() == Stage::Empty && self.header().share.is_nobody()
+    }
+
     /// Gives up the context: a finished task pins none, however long its handle lives.
     #[inline]
     pub(crate) fn release(&mut self) -> Share {
@@ -207,6 +222,7 @@ impl Task {
     }
 
     /// Moves the result out. `None` if there is none, or the ticket is another task's.
+    #[inline]
     pub(crate) fn take<T>(&mut self, ticket: &Ticket<T>) -> Option<Result<T, JoinFailure>> {
         let header = self.header();
         if header.id != ticket.id {
@@ -232,6 +248,7 @@ impl Task {
     }
 
     /// Moves the failure out, if that is what there is.
+    #[cold]
     pub(crate) fn take_failure(&mut self) -> Option<JoinFailure> {
         let header = self.header();
         if header.stage.get() != Stage::Failed {
@@ -281,20 +298,20 @@ impl Contents<'_> {
         matches!(self.header().stage.get(), Stage::Output | Stage::Failed)
     }
 
-    /// Polls the future. Once it is ready it is dropped, and the output takes its place. `Ready` at once if there is no
+    /// Polls the future. Once it is ready it is dropped, and the output takes its place. Ready at once if there is no
     /// future any more.
     ///
-    /// Unwinds if the future does. If its `poll` panicked it is still there, and [`Contents::discard`] drops it; if its
-    /// `drop` panicked after it was ready it counts as dropped, and the output is there to be discarded.
-    #[inline]
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Never unwinds. If the future's `poll` panicked it is still there, and [`Contents::discard`] drops it; if its `drop`
+    /// panicked after it was ready it counts as dropped, and the output is there to be discarded.
+    #[inline(always)]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
         let header = self.header();
         if header.stage.get() != Stage::Future {
-            return Poll::Ready(());
+            return Polled(READY);
         }
         let poll = header.vtable.poll;
         // SAFETY: the vtable is this cell's, the stage is `Future`, and we have the contents alone.
-        unsafe { poll(self.cell, cx) }
+        Polled(unsafe { poll(self.cell, cx) })
     }
 
     /// Drops whatever there is: future, output or failure. It counts as dropped even if its destructor unwinds.
@@ -382,7 +399,10 @@ struct VTable {
     /// # Safety
     ///
     /// The cell is a `Cellular<F>` in stage `Future`, and the caller has its contents alone.
-    poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> Poll<()>,
+    ///
+    /// `extern "C"`, since then the compiler knows that it does not unwind, and the loop around it needs no way out: what it
+    /// has in hand stays in registers.
+    poll: unsafe extern "C" fn(NonNull<Header>, &mut Context<'_>) -> *mut Panic,
     /// # Safety
     ///
     /// Points to an `F` that nobody uses or will use.
@@ -415,10 +435,47 @@ impl VTable {
     }
 }
 
+type Panic = Box<dyn Any + Send>;
+
+/// How a poll ended. One word: null if the future is pending, [`READY`], or a box of its panic.
+#[must_use = "a panic may be in it"]
+pub(crate) struct Polled(*mut Panic);
+
+impl Polled {
+    #[inline(always)]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The panic, if there was one.
+    pub(crate) fn into_panic(self) -> Option<Panic> {
+        if self.is_pending() || self.0 == READY {
+            return None;
+        }
+        // SAFETY: what is neither comes from `Box::into_raw` in `poll`, and `self` is the only one to have it.
+        Some(*unsafe { Box::from_raw(self.0) })
+    }
+}
+
+const READY: *mut Panic = ptr::without_provenance_mut(1);
+
 /// # Safety
 ///
 /// See [`VTable::poll`].
-unsafe fn poll<F: Future>(cell: NonNull<Header>, cx: &mut Context<'_>) -> Poll<()> {
+unsafe extern "C" fn poll<F: Future>(cell: NonNull<Header>, cx: &mut Context<'_>) -> *mut Panic {
+    // SAFETY: the caller's promise.
+    match catch_unwind(AssertUnwindSafe(|| unsafe { step::<F>(cell, cx) })) {
+        Ok(Poll::Pending) => ptr::null_mut(),
+        Ok(Poll::Ready(())) => READY,
+        Err(panic) => Box::into_raw(Box::new(panic)),
+    }
+}
+
+/// # Safety
+///
+/// See [`VTable::poll`].
+#[inline(always)]
+unsafe fn step<F: Future>(cell: NonNull<Header>, cx: &mut Context<'_>) -> Poll<()> {
     // SAFETY: the cell is a `Cellular<F>`, so the offset is inside of the allocation.
     let contents = unsafe { cell.byte_add(offset_of!(Cellular<F>, contents)) };
     // SAFETY: in stage `Future` there is an `F`, and the caller has it alone.

@@ -1,37 +1,36 @@
 //! The slots: where everything about a task lives that a wake or a join handle must reach while the task itself is
 //! being polled; and the list of those that are queued, which runs through them. **Fenced**, for that list.
 //!
-//! Slots are pages on shelves, three levels of at most 256 entries. Nothing ever moves, or goes before the whole does,
-//! so a `&Slot` stays good while user code makes the table grow: no `RefCell` around the hot path. Against one flat
-//! array a lookup costs two more dependent loads, both in the first-level cache; in return growing never copies, and
-//! memory is touched 256 slots at a time.
+//! Slots are pages of 256, and a list of pages that grows. No slot ever moves, or goes before the whole does, so a `&Slot`
+//! stays good while user code makes the table grow: no `RefCell` around the hot path. In return a lookup costs one more
+//! load than in a flat array, in the first-level cache as a rule.
 //!
-//! The list links slots by pointer and not by number, which spares the lookup at both of its ends: 20 instructions of
-//! a wake and a poll. Its unsafe is one line, and sound by this:
+//! The list of the queued links slots by pointer and not by number, which spares the lookup at both of its ends: 20
+//! instructions of a wake and a poll. It hangs on a slot that is no task's, so appending asks for nothing. Sound by this:
 //!
-//! 1. A [`Link`] is made from an [`Entry`] or from a slot that was followed to, and kept in `self` and in slots of
-//!    `self` only.
+//! 1. A [`Link`] is made from an [`Entry`], from a slot that was followed to, or from the stub, and kept in `self` and in
+//!    slots of `self` only.
 //! 2. An entry is made by looking up a number in `self` only, so its slot is one of `self`.
-//! 3. Slots of `self` live, at one address, as long as `self`. Pages are `Rc`s for that: a `Box` that moves along with
-//!    `self` would claim to be the only way to its content.
+//! 3. Slots of `self`, and the stub, live, at one address, as long as `self`. They are `Rc`s for that: a `Box` that moves
+//!    along with `self` would claim to be the only way to its content.
+//! 4. `pages` is borrowed for the length of a lookup or of a push, within which nobody else's code runs.
 
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::task::Waker;
 
-use crate::handle::SLOT_MAX;
+use crate::handle::{Packed, SLOT_MAX};
 use crate::task::raw::Task;
 use crate::task::state::Word;
 
 /// One task's place: a cache line, of which a wake and a poll touch no second one.
 #[repr(align(64))]
 pub(crate) struct Slot {
-    /// Which slot this is.
-    pub(crate) number: u32,
-    /// Generation and flags.
+    /// What wakes of the task that is in here bear; of a vacant slot, what those of the next one will.
+    pub(crate) handle: Cell<Packed>,
+    /// The flags.
     pub(crate) word: Cell<Word>,
     /// The next one in the list.
     next: Cell<Link>,
@@ -43,21 +42,28 @@ pub(crate) struct Slot {
     pub(crate) task: Cell<Option<Task>>,
     /// The task's process-unique id, 0 = none: what a join handle must match exactly.
     pub(crate) id: Cell<u64>,
-    /// Who waits for the result.
-    pub(crate) joiner: Cell<Option<Waker>>,
+    /// Who waits for the result: a task here by its handle, or [`NO_JOINER`] or [`FOREIGN_JOINER`].
+    pub(crate) joiner: Cell<Packed>,
 }
+
+/// Nobody waits. No handle of a task has these bits: no runtime has that index.
+pub(crate) const NO_JOINER: Packed = Packed::from_bits(u64::MAX);
+/// Somebody waits whose waker is kept elsewhere.
+pub(crate) const FOREIGN_JOINER: Packed = Packed::from_bits(u64::MAX - 1);
 
 const FAN: usize = 256;
 
 type Page = [Slot; FAN];
-type Shelf = [OnceCell<Rc<Page>>; FAN];
 
 pub(crate) struct Slots {
-    shelves: [OnceCell<Box<Shelf>>; FAN],
+    runtime: u16,
+    pages: UnsafeCell<Vec<Rc<Page>>>,
+    /// What the list hangs on.
+    stub: Rc<Slot>,
+    /// The first one of the list, if it is known: else it is the one after the stub, if there is one.
     head: Cell<Link>,
-    /// Meaningless while there is no head.
-    tail: Cell<Link>,
-    queued: Cell<u32>,
+    /// The last one of the list; the stub if there is none.
+    tail: Cell<NonNull<Slot>>,
 }
 
 /// A slot, together with the slots it belongs to.
@@ -72,21 +78,21 @@ pub(crate) struct Entry<'a> {
 struct Link(Option<NonNull<Slot>>);
 
 impl Slots {
-    pub(crate) fn new() -> Self {
-        Self {
-            shelves: [const { OnceCell::new() }; FAN],
-            head: Cell::new(Link(None)),
-            tail: Cell::new(Link(None)),
-            queued: Cell::new(0),
-        }
+    /// The slots of the runtime with that index.
+    pub(crate) fn new(runtime: u16) -> Self {
+        let stub = Rc::new(Slot::vacant(FOREIGN_JOINER));
+        let tail = Cell::new(NonNull::from(&*stub));
+        Self { runtime, pages: UnsafeCell::new(Vec::new()), stub, head: Cell::new(Link(None)), tail }
     }
 
     /// `None` if no page was ever made for it.
     #[inline]
     pub(crate) fn entry(&self, number: u32) -> Option<Entry<'_>> {
-        let (shelf, page, at) = split(number);
-        let slot = &self.shelves[shelf].get()?[page].get()?[at];
-        Some(Entry { slots: self, slot })
+        let (page, at) = split(number);
+        // SAFETY: nobody pushes meanwhile (point 4).
+        let page: NonNull<Page> = NonNull::from(&**unsafe { &*self.pages.get() }.get(page)?);
+        // SAFETY: a page stays where it is as long as `self` (point 3).
+        Some(Entry { slots: self, slot: &unsafe { page.as_ref() }[at] })
     }
 
     #[inline]
@@ -94,57 +100,86 @@ impl Slots {
         self.entry(number).map(|entry| entry.slot)
     }
 
-    /// Makes the page if need be.
+    /// Makes the page if need be, and those before it.
     ///
     /// # Panics
     ///
     /// Beyond 2^24 slots.
     pub(crate) fn make(&self, number: u32) -> Entry<'_> {
         assert!(number <= SLOT_MAX, "bursar: more than {} tasks alive in one runtime", SLOT_MAX as u64 + 1);
-        let (shelf, page, at) = split(number);
-        let first = number - at as u32;
-        let shelf = self.shelves[shelf].get_or_init(|| Box::new([const { OnceCell::new() }; FAN]));
-        let page =
-            shelf[page].get_or_init(|| Rc::new(std::array::from_fn(|at| Slot::vacant(first + at as u32))));
-        Entry { slots: self, slot: &page[at] }
+        loop {
+            if let Some(entry) = self.entry(number) {
+                return entry;
+            }
+            // SAFETY: nobody looks meanwhile (point 4).
+            let pages = unsafe { &mut *self.pages.get() };
+            let first = (pages.len() * FAN) as u32;
+            let vacant = |at| Slot::vacant(Packed::new(self.runtime, 0, first + at as u32));
+            pages.push(Rc::new(std::array::from_fn(vacant)));
+        }
     }
 
-    /// Unlinks the first one.
+    /// Unlinks the first one, if it is known: if it is not, [`pop_after`](Self::pop_after) may still find one.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<&Slot> {
+    pub(crate) fn pop_known(&self) -> Option<&Slot> {
         let slot = self.follow(self.head.get())?;
-        self.head.set(slot.next.get());
-        self.queued.set(self.queued.get() - 1);
+        let next = slot.next.get();
+        self.head.set(next);
+        if next.0.is_none() {
+            self.be_empty();
+        }
         Some(slot)
     }
 
-    /// Unlinks the one after `steps` others, or else the last one. Walks.
+    /// Unlinks the one that comes after the stub, and knows the first one from then on.
+    #[inline]
+    pub(crate) fn pop_first(&self) -> Option<&Slot> {
+        self.head.set(self.stub.next.get());
+        self.pop_known()
+    }
+
+    /// Unlinks the one after `steps` others, or else the last one; only while no first one is known. Walks.
     pub(crate) fn pop_after(&self, steps: u64) -> Option<&Slot> {
-        let mut before: Option<&Slot> = None;
-        let mut slot = self.follow(self.head.get())?;
+        debug_assert!(self.head.get().0.is_none());
+        let mut before = &*self.stub;
+        let mut slot = self.follow(before.next.get())?;
         for _ in 0..steps {
             let Some(next) = self.follow(slot.next.get()) else { break };
-            (before, slot) = (Some(slot), next);
+            (before, slot) = (slot, next);
         }
-        let Some(before) = before else { return self.pop() };
         before.next.set(slot.next.get());
         if slot.next.get().0.is_none() {
-            self.tail.set(Link(Some(NonNull::from(before))));
+            self.tail.set(NonNull::from(before));
         }
-        self.queued.set(self.queued.get() - 1);
         Some(slot)
     }
 
-    /// How many are linked.
     #[inline]
-    pub(crate) fn queued(&self) -> u32 {
-        self.queued.get()
+    fn be_empty(&self) {
+        self.stub.next.set(Link(None));
+        self.tail.set(NonNull::from(&*self.stub));
+    }
+
+    /// Whether any is linked.
+    #[inline]
+    pub(crate) fn is_queued(&self) -> bool {
+        self.first().is_some()
+    }
+
+    /// How many are linked, but no more than `max`. Walks.
+    pub(crate) fn queued(&self, max: u32) -> u32 {
+        let list = std::iter::successors(self.first(), |slot| self.follow(slot.next.get()));
+        list.take(max as usize).count() as u32
+    }
+
+    fn first(&self) -> Option<&Slot> {
+        self.follow(self.head.get()).or_else(|| self.follow(self.stub.next.get()))
     }
 
     #[inline]
     fn follow(&self, link: Link) -> Option<&Slot> {
         // SAFETY: links never leave this file, and point to slots of `self`, alive and in place as long as `self` (the
-        // module's three points). Shared references only: what changes of a slot is in cells.
+        // module's points). Shared references only: what changes of a slot is in cells.
         link.0.map(|slot| unsafe { slot.as_ref() })
     }
 }
@@ -160,19 +195,11 @@ impl<'a> Entry<'a> {
     #[inline]
     pub(crate) fn append(self) {
         let Entry { slots, slot } = self;
-        let link = Link(Some(NonNull::from(slot)));
+        let own = NonNull::from(slot);
         slot.next.set(Link(None));
-        let tail = slots.tail.replace(link);
-        match slots.head.get() {
-            Link(None) => slots.head.set(link),
-            // A list with a head has a tail: nothing to panic about, which would cost here.
-            Link(Some(_)) => {
-                if let Some(tail) = slots.follow(tail) {
-                    tail.next.set(link);
-                }
-            }
-        }
-        slots.queued.set(slots.queued.get() + 1);
+        let last = slots.tail.replace(own);
+        // SAFETY: the tail is the stub or a slot of `slots`, as links are.
+        unsafe { last.as_ref() }.next.set(Link(Some(own)));
     }
 }
 
@@ -185,25 +212,30 @@ impl Slot {
         std::mem::forget(none);
     }
 
-    fn vacant(number: u32) -> Self {
+    /// Which slot this is.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        self.handle.get().slot()
+    }
+
+    fn vacant(handle: Packed) -> Self {
         Self {
-            number,
-            word: Cell::new(Word::vacant(0)),
+            handle: Cell::new(handle),
+            word: Cell::new(Word::VACANT),
             next: Cell::new(Link(None)),
             woken: Cell::new(0),
             group: Cell::new(0),
             task: Cell::new(None),
             id: Cell::new(0),
-            joiner: Cell::new(None),
+            joiner: Cell::new(NO_JOINER),
         }
     }
 }
 
-/// Eight bits a level. The masks are what lets the compiler drop the bounds checks.
+/// The page, and the place in it. The mask is what lets the compiler drop a bounds check.
 #[inline]
-fn split(number: u32) -> (usize, usize, usize) {
-    let number = number as usize;
-    (number >> 16 & (FAN - 1), number >> 8 & (FAN - 1), number & (FAN - 1))
+fn split(number: u32) -> (usize, usize) {
+    (number as usize >> 8, number as usize & (FAN - 1))
 }
 
 #[cfg(test)]
@@ -217,31 +249,37 @@ mod tests {
 
     #[test]
     fn each_number_has_its_own_slot_and_keeps_it() {
-        let slots = Slots::new();
-        let numbers = [0, 1, 255, 256, 257, 65_535, 65_536, 0x12_3456, SLOT_MAX];
+        let slots = Slots::new(7);
+        let numbers = [0, 1, 255, 256, 257, 65_535, 65_536, 0x1_3456];
         for number in numbers {
             assert!(slots.get(number).is_none_or(|slot| slot.group.get() == 0));
             slots.make(number).slot().group.set(number as u64 + 1);
         }
         for number in numbers {
             let slot = slots.get(number).unwrap();
-            assert_eq!((slot.group.get(), slot.number), (number as u64 + 1, number));
+            assert_eq!((slot.group.get(), slot.number()), (number as u64 + 1, number));
+            assert_eq!(slot.handle.get(), Packed::new(7, 0, number));
         }
-        assert!(slots.get(512).is_none());
+        assert!(slots.get(0x2_0000).is_none() && slots.get(SLOT_MAX).is_none());
     }
 
     #[test]
     #[should_panic(expected = "more than 16777216 tasks")]
     fn the_number_of_slots_is_bounded() {
-        Slots::new().make(SLOT_MAX + 1);
+        Slots::new(0).make(SLOT_MAX + 1);
     }
 
     #[test]
     fn the_list_moves_along_with_the_slots() {
-        let slots = Slots::new();
+        let slots = Slots::new(0);
         (0..3).for_each(|number| slots.make(number * 300).append());
         let moved = Box::new(slots);
-        let order: Vec<_> = std::iter::from_fn(|| moved.pop()).map(|slot| slot.number).collect();
-        assert_eq!((order, moved.queued()), (vec![0, 300, 600], 0));
+        let order: Vec<_> = std::iter::from_fn(|| moved.pop_known().or_else(|| moved.pop_first()))
+            .map(Slot::number)
+            .collect();
+        assert_eq!((order, moved.is_queued()), (vec![0, 300, 600], false));
+        moved.get(300).unwrap();
+        moved.entry(300).unwrap().append();
+        assert_eq!((moved.queued(9), moved.pop_first().map(Slot::number)), (1, Some(300)));
     }
 }

@@ -1,8 +1,8 @@
-//! The state of a slot, as a value: generation and flags in one `u32`, and every move by name.
+//! The state of a slot, as a value: flags in one `u32`, and every move by name.
 //!
 //! Nothing here acts. A transition takes the word and returns the next one inside a `#[must_use]` enum which says what
-//! the caller has to do. One `u32` rather than two `u16`: separate halves are stored and loaded at different widths,
-//! which defeats store forwarding and cost 7 ns a poll.
+//! the caller has to do. Always the whole word is stored: a load that is wider than the store before it waits for that
+//! (7 ns a poll, once). Whose the slot is, is not said here but by the handle beside the word, which a wake compares first.
 //!
 //! Which combinations exist (`Q` = [`QUEUED`], `A` = [`ABORTED`], either with or without [`HANDLE`] unless said):
 //!
@@ -18,8 +18,6 @@
 //! | - | x | - | ? | its unwanted result is being dropped, or its output moved out (no `HANDLE`) |
 //!
 //! Everything else is a bug.
-
-use crate::handle::{GENERATION_MAX, Packed};
 
 /// The cell holds a future.
 ///
@@ -54,10 +52,7 @@ pub(crate) const COMPLETE: u32 = 16;
 /// Set by [`Word::occupy`], cleared by [`Word::release`]. While set the slot is never freed.
 pub(crate) const HANDLE: u32 = 32;
 
-const FLAGS: u32 = 0xff;
-const GENERATION_SHIFT: u32 = 8;
-
-/// Generation (24 bits) and flags (8 bits) of a slot.
+/// The flags of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word(u32);
 
@@ -67,7 +62,7 @@ pub(crate) struct Word(u32);
 pub(crate) enum Schedule {
     /// Link the slot into the queue.
     Push(Word),
-    /// Stale, finished, or already queued.
+    /// Finished, or already queued.
     Ignore,
 }
 
@@ -121,21 +116,15 @@ pub(crate) enum Abort {
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Settle {
-    /// Free the slot; the word is the next generation's.
+    /// Free the slot.
     Free(Word),
     /// It is still queued: [`Word::begin`] will free it.
     Wait(Word),
 }
 
 impl Word {
-    pub(crate) const fn vacant(generation: u32) -> Word {
-        Word((generation & GENERATION_MAX) << GENERATION_SHIFT)
-    }
-
-    #[inline]
-    pub(crate) const fn generation(self) -> u32 {
-        self.0 >> GENERATION_SHIFT
-    }
+    /// Of a slot that is free.
+    pub(crate) const VACANT: Word = Word(0);
 
     /// Whether any of `flags` is set.
     #[inline]
@@ -146,22 +135,21 @@ impl Word {
     /// A task moves in, with a handle, and queued for its first poll.
     #[inline]
     pub(crate) const fn occupy(self) -> Word {
-        debug_assert!(self.0 & FLAGS == 0);
+        debug_assert!(self.0 == 0);
         Word(self.0 | LIVE | QUEUED | HANDLE)
     }
 
     /// Somebody takes the slot for a future that is kept elsewhere.
     pub(crate) const fn reserve(self) -> Word {
-        debug_assert!(self.0 & FLAGS == 0);
+        debug_assert!(self.0 == 0);
         Word(self.0 | LIVE)
     }
 
-    /// Somebody woke `handle`. One mask and one compare decide generation, life and "not queued yet" together.
+    /// Somebody woke it.
     #[inline]
-    pub(crate) const fn schedule(self, handle: Packed) -> Schedule {
-        let wanted = handle.generation() << GENERATION_SHIFT | LIVE;
-        if self.0 & !(RUNNING | ABORTED | COMPLETE | HANDLE) == wanted {
-            Schedule::Push(Word(self.0 | QUEUED))
+    pub(crate) const fn schedule(self) -> Schedule {
+        if self.0 & (LIVE | QUEUED) == LIVE {
+            Schedule::Push(Word(self.0 ^ QUEUED))
         } else {
             Schedule::Ignore
         }
@@ -171,11 +159,13 @@ impl Word {
     #[inline]
     pub(crate) const fn begin(self) -> Begin {
         debug_assert!(self.0 & QUEUED != 0);
+        if self.0 & (LIVE | RUNNING | ABORTED) == LIVE {
+            return Begin::Poll(Word(self.0 ^ (QUEUED | RUNNING)));
+        }
         let popped = Word(self.0 & !QUEUED);
         match self.0 & (LIVE | RUNNING | ABORTED | HANDLE) {
-            flags if flags & (LIVE | RUNNING | ABORTED) == LIVE => Begin::Poll(Word(popped.0 | RUNNING)),
             flags if flags & (LIVE | RUNNING) == LIVE => Begin::Drop(Word(popped.0 | RUNNING)),
-            0 => Begin::Free(popped.freed()),
+            0 => Begin::Free(popped),
             _ => Begin::Leave(popped),
         }
     }
@@ -231,17 +221,12 @@ impl Word {
     pub(crate) const fn settle(self) -> Settle {
         debug_assert!(self.0 & (LIVE | RUNNING | COMPLETE | HANDLE) == RUNNING);
         let word = Word(self.0 & !RUNNING);
-        if word.has(QUEUED) { Settle::Wait(word) } else { Settle::Free(word.freed()) }
-    }
-
-    const fn freed(self) -> Word {
-        Word::vacant(self.generation().wrapping_add(1))
+        if word.has(QUEUED) { Settle::Wait(word) } else { Settle::Free(word) }
     }
 }
 
 impl std::fmt::Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.generation())?;
         let names = [
             (LIVE, "live"),
             (QUEUED, "queued"),
@@ -250,6 +235,7 @@ impl std::fmt::Debug for Word {
             (COMPLETE, "complete"),
             (HANDLE, "handle"),
         ];
+        f.write_str("slot")?;
         names.iter().filter(|(flag, _)| self.has(*flag)).try_for_each(|(_, name)| write!(f, "+{name}"))
     }
 }
@@ -258,14 +244,8 @@ impl std::fmt::Debug for Word {
 mod tests {
     use super::*;
 
-    const G: u32 = 7;
-
     fn word(flags: u32) -> Word {
-        Word(Word::vacant(G).0 | flags)
-    }
-
-    fn freed() -> Word {
-        Word::vacant(G + 1)
+        Word(flags)
     }
 
     fn every_word() -> impl Iterator<Item = u32> {
@@ -273,15 +253,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_queues_only_the_live_unqueued_task_of_its_generation() {
+    fn a_wake_queues_only_the_live_and_unqueued() {
         for flags in every_word() {
-            let same = word(flags).schedule(Packed::new(0, G, 0));
             let expected = flags & (LIVE | QUEUED) == LIVE;
             let wanted = if expected { Schedule::Push(word(flags | QUEUED)) } else { Schedule::Ignore };
-            assert_eq!(same, wanted, "{:?}", word(flags));
-            for other in [G - 1, G + 1, G + 256, GENERATION_MAX] {
-                assert_eq!(word(flags).schedule(Packed::new(0, other, 0)), Schedule::Ignore);
-            }
+            assert_eq!(word(flags).schedule(), wanted, "{:?}", word(flags));
         }
     }
 
@@ -294,7 +270,7 @@ mod tests {
             (LIVE | ABORTED | HANDLE, Begin::Drop(word(LIVE | ABORTED | RUNNING | HANDLE))),
             (COMPLETE | HANDLE, Begin::Leave(word(COMPLETE | HANDLE))),
             (RUNNING, Begin::Leave(word(RUNNING))),
-            (0, Begin::Free(freed())),
+            (0, Begin::Free(Word::VACANT)),
         ];
         for (flags, expected) in table {
             assert_eq!(word(flags | QUEUED).begin(), expected, "{:?}", word(flags));
@@ -307,7 +283,7 @@ mod tests {
         assert_eq!(word(running | HANDLE).finish(), Finish::Keep(word(COMPLETE | HANDLE)));
         assert_eq!(word(running).finish(), Finish::Discard(word(RUNNING)));
         assert_eq!(word(running | ABORTED | QUEUED).finish(), Finish::Discard(word(RUNNING | QUEUED)));
-        assert_eq!(word(RUNNING).settle(), Settle::Free(freed()));
+        assert_eq!(word(RUNNING).settle(), Settle::Free(Word::VACANT));
         assert_eq!(word(RUNNING | QUEUED).settle(), Settle::Wait(word(QUEUED)));
         assert_eq!(word(running | QUEUED).suspend(), word(LIVE | QUEUED));
     }
@@ -342,11 +318,11 @@ mod tests {
     /// the module's table, no more, and each can reach "freed".
     #[test]
     fn only_the_states_of_the_table_are_reachable() {
-        let first = Word::vacant(G).occupy();
-        let mut seen = vec![first, Word::vacant(G).reserve()];
+        let first = Word::VACANT.occupy();
+        let mut seen = vec![first, Word::VACANT.reserve()];
         let mut next = 0;
         while next < seen.len() {
-            for successor in successors(seen[next]).into_iter().filter(|w| w.generation() == G) {
+            for successor in successors(seen[next]).into_iter().filter(|w| *w != Word::VACANT) {
                 assert_legal(successor);
                 if !seen.contains(&successor) {
                     seen.push(successor);
@@ -360,7 +336,7 @@ mod tests {
 
     fn successors(from: Word) -> Vec<Word> {
         let mut to = Vec::new();
-        if let Schedule::Push(w) = from.schedule(Packed::new(0, G, 0)) {
+        if let Schedule::Push(w) = from.schedule() {
             to.push(w);
         }
         if let Abort::Push(w) | Abort::Mark(w) = from.abort() {
@@ -408,7 +384,7 @@ mod tests {
         let mut next = 0;
         while next < seen.len() {
             for w in successors(seen[next]) {
-                if w.generation() != G {
+                if w == Word::VACANT {
                     return true;
                 }
                 if !seen.contains(&w) {

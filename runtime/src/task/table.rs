@@ -4,21 +4,24 @@
 //! [the module above](crate::task).
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Waker;
 
 use crate::handle::Packed;
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
-use crate::task::slots::{Entry, Slot};
-use crate::task::state::{ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle};
+use crate::task::slots::{Entry, FOREIGN_JOINER, NO_JOINER, Slot};
+use crate::task::state::{
+    ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle, Word,
+};
 use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
 pub(crate) struct Table {
-    /// The handle of slot 0, generation 0.
-    base: Packed,
     queue: Queue,
+    /// Wakers of joiners that are no tasks here, by slot.
+    foreign_joiners: Cell<BTreeMap<u32, Waker>>,
     pool: Pool,
     /// First of the vacant slots that were used before; they go on through their `group`s.
     free: Cell<u64>,
@@ -48,9 +51,10 @@ pub(crate) enum Refused {
 
 /// What came out of the queue.
 pub(crate) enum Next<'a> {
-    /// A task: poll it, or drop its future if it [was aborted](Polling::is_aborted). (One variant for both: with two, the
-    /// compiler passes the task through memory.)
-    Task(Polling<'a>),
+    /// A task, which was polled.
+    Polled,
+    /// A task whose future is to be dropped.
+    Aborted(Polling<'a>),
     /// This slot has no task in it ([`Table::reserve`]): its owner was woken, at these wall ticks.
     Bare { woken: u64 },
     /// Nothing to do: it finished while it was queued. Counts as one of the turn.
@@ -70,9 +74,17 @@ pub(crate) struct Polling<'a> {
 #[must_use]
 pub(crate) enum Finished<'a> {
     /// The result waits for the join handle: wake the joiner. The context was given up; dropping it may run hooks.
-    Awaited { joiner: Option<Waker>, share: Share },
+    Awaited { joiner: Option<Joiner>, share: Share },
     /// Nobody will ask: [`Contents::discard`] the result on the task's account, then drop this, which frees the slot.
     Unwanted(Polling<'a>),
+}
+
+/// Who waits for a task.
+pub(crate) enum Joiner {
+    /// A task of this runtime: to wake it runs no foreign code.
+    Task(Packed),
+    /// Anyone else.
+    Foreign(Waker),
 }
 
 /// What a join handle gets.
@@ -90,8 +102,8 @@ impl Table {
     /// The table of the runtime with that index.
     pub(crate) fn new(runtime: u16) -> Table {
         Table {
-            base: Packed::new(runtime, 0, 0),
-            queue: Queue::new(),
+            queue: Queue::new(runtime),
+            foreign_joiners: Cell::default(),
             pool: Pool::new(),
             free: Cell::new(NO_SLOT),
             used: Cell::new(0),
@@ -108,23 +120,45 @@ impl Table {
         &self.queue
     }
 
-    /// Takes the next task out of the queue and out of its slot, and makes its group the running one.
-    // One caller, the loop: what it returns shall not go through memory.
+    /// Takes the next one out of the queue, and a task out of its slot, and makes its group the running one. A task that is
+    /// to be polled is handed to `poll`.
+    // One caller, the loop. By a closure, so that the task does not go through memory.
     #[inline(always)]
-    pub(crate) fn next(&self) -> Option<Next<'_>> {
+    pub(crate) fn next<'a>(&'a self, poll: impl FnOnce(Polling<'a>)) -> Option<Next<'a>> {
         let slot = self.queue.pop()?;
         let begin = slot.word.get().begin();
-        let (Begin::Poll(word) | Begin::Drop(word)) = begin else {
-            self.skip(slot, begin);
-            return Some(Next::Stale);
-        };
+        let Begin::Poll(word) = begin else { return Some(self.next_unusual(slot, begin)) };
         self.queue.set_running_group(slot.group.get());
         let Some(task) = slot.task.take() else {
             slot.word.set(word.suspend());
             return Some(Next::Bare { woken: slot.woken.get() });
         };
         slot.word.set(word);
-        Some(Next::Task(Polling { table: self, slot, task: Some(task) }))
+        poll(Polling { table: self, slot, task: Some(task) });
+        Some(Next::Polled)
+    }
+
+    /// To be dropped, or finished while it was queued.
+    #[cold]
+    #[inline(never)]
+    fn next_unusual<'a>(&'a self, slot: &'a Slot, begin: Begin) -> Next<'a> {
+        let (Begin::Poll(word) | Begin::Drop(word) | Begin::Leave(word) | Begin::Free(word)) = begin;
+        match begin {
+            Begin::Poll(_) | Begin::Drop(_) => {
+                self.queue.set_running_group(slot.group.get());
+                if let Some(task) = slot.task.take() {
+                    slot.word.set(word);
+                    return Next::Aborted(Polling { table: self, slot, task: Some(task) });
+                }
+                slot.word.set(word.suspend());
+            }
+            Begin::Leave(_) => slot.word.set(word),
+            Begin::Free(_) => {
+                slot.word.set(word);
+                self.add_free(slot);
+            }
+        }
+        Next::Stale
     }
 
     /// The loop itself works from now on: wakes are from outside of every group.
@@ -162,8 +196,7 @@ impl Table {
 
     /// Whether that very task has not finished.
     pub(crate) fn is_live(&self, handle: Packed) -> bool {
-        let word = self.queue.slots.get(handle.slot()).map(|slot| slot.word.get());
-        word.is_some_and(|word| word.generation() == handle.generation() && word.has(LIVE))
+        self.word(handle).is_some_and(|word| word.has(LIVE))
     }
 
     /// Context and place of the task, if it waits for a wake: neither queued nor running nor done.
@@ -173,10 +206,12 @@ impl Table {
 
     /// Whether that very task, or bare slot, waits for a wake.
     pub(crate) fn waits(&self, handle: Packed) -> bool {
-        let word = self.queue.slots.get(handle.slot()).map(|slot| slot.word.get());
-        word.is_some_and(|word| {
-            word.generation() == handle.generation() && word.has(LIVE) && !word.has(QUEUED | RUNNING)
-        })
+        self.word(handle).is_some_and(|word| word.has(LIVE) && !word.has(QUEUED | RUNNING))
+    }
+
+    fn word(&self, handle: Packed) -> Option<Word> {
+        let slot = self.queue.slots.get(handle.slot())?;
+        (slot.handle.get() == handle).then(|| slot.word.get())
     }
 
     /// Aborts every task that waits or is queued; says whose they were, and where they were spawned.
@@ -226,7 +261,7 @@ impl Table {
     pub(crate) fn reserve(&self, group: u64) -> Packed {
         let slot = self.occupy(group, 0).slot();
         slot.word.set(slot.word.get().reserve());
-        self.handle(slot)
+        slot.handle.get()
     }
 
     /// Gives back what [`Table::reserve`] gave. Wakes of it are stale from now on.
@@ -262,18 +297,34 @@ impl Table {
         self.admit().map(|admission| Admission { ending, ..admission })
     }
 
-    /// Moves the result out, or registers `waker` to be handed out by [`Polling::finish`].
+    /// Moves the result out, or registers `joiner` to be handed out by [`Polling::finish`]. `foreign` gives a waker, if it is
+    /// no task of this runtime.
     ///
-    /// Clones and drops wakers, and drops the joiner: foreign code may run, and unwind, when everything is written.
-    pub(crate) fn poll_join<T>(&self, handle: Packed, ticket: &Ticket<T>, waker: &Waker) -> Joined<T> {
+    /// Clones and drops such wakers, and drops the task: foreign code may run, and unwind, when everything is written.
+    pub(crate) fn poll_join<T>(
+        &self,
+        handle: Packed,
+        ticket: &Ticket<T>,
+        joiner: Option<Packed>,
+        foreign: &Waker,
+    ) -> Joined<T> {
         let Some(slot) = self.held(handle, ticket.id()) else { return Joined::Gone };
         if slot.word.get().has(LIVE) {
-            register(slot, waker);
+            match joiner {
+                Some(task) => self.register(slot, task),
+                None => self.register_foreign(slot, foreign),
+            }
             return Joined::Pending;
         }
         let Some(mut leftover) = self.release(slot) else { return Joined::Gone };
         let result = leftover.task.as_mut().and_then(|task| task.take(ticket));
-        drop(leftover);
+        match leftover.task.take() {
+            Some(task) if task.is_bare() => {
+                self.pool.keep(task);
+                self.settle(slot);
+            }
+            task => Polling { task, ..leftover }.retire(),
+        }
         result.map_or(Joined::Gone, Joined::Done)
     }
 
@@ -287,7 +338,7 @@ impl Table {
         id: u64,
     ) -> Option<(JoinFailure, &'static Location<'static>)> {
         let slot = self.held(handle, id)?;
-        let joiner = slot.joiner.take();
+        let joiner = self.take_joiner(slot);
         let mut leftover = self.release(slot);
         let task = leftover.as_mut().and_then(|leftover| leftover.task.as_mut());
         let unheard = task.and_then(|task| Some((task.take_failure()?, task.place())));
@@ -309,20 +360,46 @@ impl Table {
 
     // ---- private
 
-    /// Finished while it was queued.
-    #[cold]
-    #[inline(never)]
-    fn skip(&self, slot: &Slot, begin: Begin) {
-        let (Begin::Poll(word) | Begin::Drop(word) | Begin::Leave(word) | Begin::Free(word)) = begin;
-        slot.word.set(word);
-        if let Begin::Free(_) = begin {
-            self.add_free(slot);
+    #[inline]
+    fn register(&self, slot: &Slot, joiner: Packed) {
+        if slot.joiner.replace(joiner) == FOREIGN_JOINER {
+            drop(self.take_foreign(slot));
         }
     }
 
+    /// Leaves `waker`, unless one that wakes the same is there.
+    #[cold]
+    fn register_foreign(&self, slot: &Slot, waker: &Waker) {
+        let old = if slot.joiner.replace(FOREIGN_JOINER) == FOREIGN_JOINER {
+            self.take_foreign(slot)
+        } else {
+            None
+        };
+        let (kept, dropped) = match old {
+            Some(old) if old.will_wake(waker) => (old, None),
+            old => (waker.clone(), old),
+        };
+        let mut all = self.foreign_joiners.take();
+        all.insert(slot.number(), kept);
+        self.foreign_joiners.set(all);
+        drop(dropped);
+    }
+
     #[inline]
-    fn handle(&self, slot: &Slot) -> Packed {
-        self.base.with(slot.word.get().generation(), slot.number)
+    fn take_joiner(&self, slot: &Slot) -> Option<Joiner> {
+        match slot.joiner.replace(NO_JOINER) {
+            NO_JOINER => None,
+            FOREIGN_JOINER => self.take_foreign(slot).map(Joiner::Foreign),
+            task => Some(Joiner::Task(task)),
+        }
+    }
+
+    #[cold]
+    fn take_foreign(&self, slot: &Slot) -> Option<Waker> {
+        let mut all = self.foreign_joiners.take();
+        let waker = all.remove(&slot.number());
+        self.foreign_joiners.set(all);
+        waker
     }
 
     /// The slot of the very task that has this id. Ids are unique in the process, so this is exact even for a handle of another
@@ -361,7 +438,9 @@ impl Table {
     fn add_free(&self, slot: &Slot) {
         self.occupied.set(self.occupied.get() - 1);
         slot.id.set(0);
-        slot.group.set(self.free.replace(slot.number as u64));
+        let handle = slot.handle.get();
+        slot.handle.set(handle.next());
+        slot.group.set(self.free.replace(handle.slot() as u64));
     }
 
     /// The end of `RUNNING` for a slot that has neither future nor result nor handle.
@@ -396,7 +475,7 @@ impl Table {
             Abort::TooLate => return false,
             Abort::Mark(word) => slot.word.set(word),
             Abort::Push(word) => {
-                let Some(entry) = self.queue.slots.entry(slot.number) else { return false };
+                let Some(entry) = self.queue.slots.entry(slot.number()) else { return false };
                 slot.word.set(word);
                 self.queue.link(entry, stamp);
             }
@@ -433,7 +512,7 @@ impl Admission<'_> {
         slot.put(Some(task));
         slot.word.set(slot.word.get().occupy());
         table.queue.link(entry, stamp);
-        (table.handle(slot), ticket)
+        (slot.handle.get(), ticket)
     }
 }
 
@@ -447,16 +526,10 @@ impl<'a> Polling<'a> {
         }
     }
 
-    /// Whether the future is to be dropped instead of polled.
-    #[inline]
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.slot.word.get().has(ABORTED)
-    }
-
     /// Names the task, for its waker.
     #[inline]
     pub(crate) fn handle(&self) -> Packed {
-        self.table.handle(self.slot)
+        self.slot.handle.get()
     }
 
     /// Where it was spawned.
@@ -475,6 +548,13 @@ impl<'a> Polling<'a> {
     #[inline]
     pub(crate) fn ending(&self) -> Ending {
         self.task.as_ref().map_or(Ending::Stay, Task::ending)
+    }
+
+    /// Whether its result waits for a handle, of a task here if anyone's, and its context stays as it is: then nothing
+    /// comes after [`Polling::finish`] but the wake of that task.
+    #[inline]
+    pub(crate) fn ends_plainly(&self) -> bool {
+        self.is_awaited() && self.slot.joiner.get() != FOREIGN_JOINER && self.ending() == Ending::Stay
     }
 
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
@@ -500,7 +580,7 @@ impl<'a> Polling<'a> {
                 let share = task.as_mut().map_or_else(Share::nobody, Task::release);
                 self.slot.put(task);
                 self.slot.word.set(word);
-                let joiner = self.slot.joiner.take();
+                let joiner = self.table.take_joiner(self.slot);
                 std::mem::forget(self);
                 Finished::Awaited { joiner, share }
             }
@@ -509,6 +589,45 @@ impl<'a> Polling<'a> {
                 Finished::Unwanted(self)
             }
         }
+    }
+
+    /// The end of a task that has neither future nor handle: drops its result, if that is still there, keeps its memory and
+    /// frees the slot, also if a destructor unwinds.
+    #[inline]
+    pub(crate) fn retire(mut self) {
+        struct Settled<'a>(&'a Table, &'a Slot);
+        impl Drop for Settled<'_> {
+            fn drop(&mut self) {
+                self.0.settle(self.1);
+            }
+        }
+        let Some(task) = self.task.take() else { return };
+        let _settled = Settled(self.table, self.slot);
+        self.table.pool.reclaim(task);
+    }
+
+    /// Something unwound, or what was finished is dropped.
+    #[cold]
+    #[inline(never)]
+    fn drop_early(mut self, task: Task) {
+        if self.slot.word.get().has(LIVE) {
+            self.recover(task);
+        } else {
+            Polling { table: self.table, slot: self.slot, task: Some(task) }.retire();
+        }
+    }
+
+    /// [`finish`](Self::finish), if it [ends plainly](Self::ends_plainly): the task to be woken, or [`NO_JOINER`], and the
+    /// context that was given up.
+    #[inline]
+    pub(crate) fn finish_plainly(mut self) -> (Packed, Share) {
+        debug_assert!(self.ends_plainly());
+        let (Finish::Keep(word) | Finish::Discard(word)) = self.slot.word.get().finish();
+        let mut task = self.task.take();
+        let share = task.as_mut().map_or_else(Share::nobody, Task::release);
+        self.slot.put(task);
+        self.slot.word.set(word);
+        (self.slot.joiner.replace(NO_JOINER), share)
     }
 
     #[inline]
@@ -526,8 +645,12 @@ impl<'a> Polling<'a> {
                 task.contents().fail(JoinFailure::Cancelled);
             }
             let whole = Polling { table: self.table, slot: self.slot, task: Some(task) };
-            if let Finished::Awaited { joiner: Some(joiner), .. } = whole.finish() {
-                joiner.wake();
+            match whole.finish() {
+                Finished::Awaited { joiner: Some(Joiner::Foreign(joiner)), .. } => joiner.wake(),
+                Finished::Awaited { joiner: Some(Joiner::Task(joiner)), .. } => {
+                    self.table.queue.schedule(joiner, || 0);
+                }
+                _ => {}
             }
             return;
         }
@@ -540,21 +663,11 @@ impl<'a> Polling<'a> {
 }
 
 impl Drop for Polling<'_> {
+    // So that a task that is out can stay in registers: what is left to do is called by value.
+    #[inline(always)]
     fn drop(&mut self) {
-        /// Frees the slot even if a destructor unwinds.
-        struct Settled<'a>(&'a Table, &'a Slot);
-        impl Drop for Settled<'_> {
-            fn drop(&mut self) {
-                self.0.settle(self.1);
-            }
-        }
-        match self.task.take() {
-            None => {}
-            Some(task) if self.slot.word.get().has(LIVE) => self.recover(task),
-            Some(task) => {
-                let _settled = Settled(self.table, self.slot);
-                self.table.pool.reclaim(task);
-            }
+        if let Some(task) = self.task.take() {
+            Polling { table: self.table, slot: self.slot, task: None }.drop_early(task);
         }
     }
 }
@@ -565,7 +678,7 @@ impl Drop for Table {
         self.close();
         for number in 0..self.used.get() {
             let Some(slot) = self.queue.slots.get(number) else { continue };
-            let (task, joiner) = (slot.task.take(), slot.joiner.take());
+            let (task, joiner) = (slot.task.take(), self.take_joiner(slot));
             quietly(|| drop(task));
             quietly(|| drop(joiner));
         }
@@ -578,17 +691,6 @@ fn look(slot: &Slot) -> Option<(context::Context, &'static Location<'static>)> {
     let found = (task.split().0.context(), task.place());
     slot.task.set(Some(task));
     Some(found)
-}
-
-/// Leaves `waker` with the slot, unless one that wakes the same is there.
-fn register(slot: &Slot, waker: &Waker) {
-    let old = slot.joiner.take();
-    if old.as_ref().is_some_and(|old| old.will_wake(waker)) {
-        slot.joiner.set(old);
-        return;
-    }
-    let replaced = slot.joiner.replace(Some(waker.clone()));
-    drop((old, replaced));
 }
 
 /// Nobody is left to hear of a panic here; the panic hook has. A payload whose own destructor panics is leaked.

@@ -13,8 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use crate::handle::{GENERATION_MAX, Packed};
 use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
-use crate::task::state::Word;
-use crate::task::table::{Finished, Joined, Next, Polling, Refused, Table};
+use crate::task::table::{Finished, Joined, Joiner, Next, Polling, Refused, Table};
 use context::harness::Share;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -35,10 +34,9 @@ pub(crate) fn spawn<F: Future + 'static>(table: &Table, future: F) -> (Packed, T
 /// One turn of an executor in miniature: what was ready at the start, in order.
 pub(crate) fn turn(table: &Table, waker: fn(Packed) -> Waker) {
     for _ in 0..table.queue().len() {
-        match table.next() {
-            Some(Next::Task(polling)) if polling.is_aborted() => cancel(polling),
-            Some(Next::Task(polling)) => poll(polling, waker),
-            Some(Next::Bare { .. } | Next::Stale) | None => {}
+        match table.next(|polling| poll(polling, waker)) {
+            Some(Next::Aborted(polling)) => cancel(polling),
+            Some(Next::Polled | Next::Bare { .. } | Next::Stale) | None => {}
         }
     }
 }
@@ -46,13 +44,13 @@ pub(crate) fn turn(table: &Table, waker: fn(Packed) -> Waker) {
 fn poll(mut polling: Polling<'_>, waker: fn(Packed) -> Waker) {
     let waker = waker(polling.handle());
     let (_, mut contents) = polling.split();
-    match guarded(|| contents.poll(&mut Context::from_waker(&waker))) {
-        Ok(Poll::Pending) => return polling.suspend(),
-        Ok(Poll::Ready(())) => {}
-        Err(failure) => {
-            let _second = guarded(|| contents.discard());
-            contents.fail(failure);
-        }
+    let polled = contents.poll(&mut Context::from_waker(&waker));
+    if polled.is_pending() {
+        return polling.suspend();
+    }
+    if let Some(payload) = polled.into_panic() {
+        let _second = guarded(|| contents.discard());
+        contents.fail(JoinFailure::Panicked(payload, "".into()));
     }
     finish(polling);
 }
@@ -67,7 +65,9 @@ pub(crate) fn cancel(mut polling: Polling<'_>) {
 fn finish(polling: Polling<'_>) {
     match polling.finish() {
         Finished::Awaited { joiner, .. } => {
-            let _panic = joiner.map(|joiner| guarded(|| joiner.wake()));
+            if let Some(Joiner::Foreign(joiner)) = joiner {
+                let _panic = guarded(|| joiner.wake());
+            }
         }
         Finished::Unwanted(mut rest) => {
             let _panic = guarded(|| rest.split().1.discard());
@@ -83,8 +83,11 @@ fn noop(_: Packed) -> Waker {
     Waker::noop().clone()
 }
 
+/// Whether that queued it.
 fn wake(table: &Table, handle: Packed) -> bool {
-    table.queue().schedule(handle, || 7)
+    let before = table.queue().len();
+    table.queue().schedule(handle, || 7);
+    table.queue().len() > before
 }
 
 /// Unwinds without the noise of the panic hook.
@@ -216,7 +219,7 @@ fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
 
     match handle {
         Handle::Joined => {
-            let joined = table.poll_join(packed, &ticket, Waker::noop());
+            let joined = table.poll_join(packed, &ticket, None, Waker::noop());
             let has_output = matches!(joined, Joined::Done(Ok(_)));
             let exploded = guarded(|| drop(joined)).is_err();
             assert_eq!(exploded, has_output && output_explodes(explodes), "{case}");
@@ -301,7 +304,7 @@ fn trap_16_an_output_is_not_dropped_while_its_future_unwinds() {
     let (packed, ticket) = spawn(&table, Ready(Some(Sober(output_drops.clone())), probe));
     turn(&table, noop);
     assert_eq!((future_drops.get(), output_drops.get()), (1, 1));
-    let joined = table.poll_join(packed, &ticket, Waker::noop());
+    let joined = table.poll_join(packed, &ticket, None, Waker::noop());
     assert!(matches!(joined, Joined::Done(Err(JoinFailure::Panicked(..)))));
 }
 
@@ -311,7 +314,7 @@ fn a_panic_in_poll_reaches_the_handle_with_its_payload() {
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<u8> { explode("boom") }));
     turn(&table, noop);
     let Joined::Done(Err(JoinFailure::Panicked(payload, _))) =
-        table.poll_join(packed, &ticket, Waker::noop())
+        table.poll_join(packed, &ticket, None, Waker::noop())
     else {
         panic!("no payload")
     };
@@ -342,20 +345,23 @@ fn an_unwind_through_the_executor_leaves_the_task_in_the_table() {
     let table = Table::new(0);
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<()> { explode("poll") }));
     let unwound = guarded(|| {
-        let Some(Next::Task(mut polling)) = table.next() else { unreachable!() };
-        let _ready = polling.split().1.poll(&mut Context::from_waker(Waker::noop()));
+        table.next(|mut polling| {
+            let caught = polling.split().1.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(caught.into_panic().is_some());
+            explode("executor");
+        })
     });
     assert!(unwound.is_err());
     assert!(!table.is_finished(packed, ticket.id()));
     assert!(table.abort(packed, ticket.id(), || 0));
     let unwound = guarded(|| {
-        let Some(Next::Task(mut polling)) = table.next() else { unreachable!() };
+        let Some(Next::Aborted(mut polling)) = table.next(|_| unreachable!()) else { unreachable!() };
         polling.split().1.discard();
         explode("executor");
     });
     assert!(unwound.is_err());
     assert!(matches!(
-        table.poll_join(packed, &ticket, Waker::noop()),
+        table.poll_join(packed, &ticket, None, Waker::noop()),
         Joined::Done(Err(JoinFailure::Cancelled))
     ));
 }
@@ -371,7 +377,7 @@ fn trap_05_finished_tasks_free_their_slots_and_steady_state_allocates_nothing() 
             }
             turn(&table, noop);
             if n % 2 == 1 {
-                let joined = table.poll_join(packed, &ticket, Waker::noop());
+                let joined = table.poll_join(packed, &ticket, None, Waker::noop());
                 assert!(matches!(joined, Joined::Done(Ok(m)) if m == n));
             }
             assert_eq!(table.len(), 0);
@@ -430,10 +436,10 @@ fn trap_16_a_joiner_that_explodes_does_not_hurt_the_task() {
     let table = Table::new(0);
     let bell = Arc::new(Bell { rung: AtomicU32::new(0), explodes: true });
     let (packed, ticket) = spawn(&table, async { 3 });
-    assert!(matches!(table.poll_join(packed, &ticket, &bell.clone().into()), Joined::Pending));
+    assert!(matches!(table.poll_join(packed, &ticket, None, &bell.clone().into()), Joined::Pending));
     turn(&table, noop);
     assert_eq!(bell.rung.load(Ordering::Relaxed), 1);
-    assert!(matches!(table.poll_join(packed, &ticket, Waker::noop()), Joined::Done(Ok(3))));
+    assert!(matches!(table.poll_join(packed, &ticket, None, Waker::noop()), Joined::Done(Ok(3))));
 }
 
 #[test]
@@ -443,7 +449,7 @@ fn the_last_joiner_is_the_one_that_is_woken() {
     let (packed, ticket) = spawn(&table, async {});
     for bell in &bells {
         for _ in 0..2 {
-            assert!(matches!(table.poll_join(packed, &ticket, &bell.clone().into()), Joined::Pending));
+            assert!(matches!(table.poll_join(packed, &ticket, None, &bell.clone().into()), Joined::Pending));
         }
     }
     turn(&table, noop);
@@ -462,7 +468,7 @@ fn a_task_that_joins_itself_waits_quietly_and_can_be_shut_down() {
         poll_fn(move |cx| {
             let own = ticket.borrow();
             let (packed, ticket) = own.as_ref().unwrap();
-            assert!(matches!(inner.poll_join(*packed, ticket, cx.waker()), Joined::Pending));
+            assert!(matches!(inner.poll_join(*packed, ticket, None, cx.waker()), Joined::Pending));
             Poll::<()>::Pending
         }),
     );
@@ -509,7 +515,7 @@ fn trap_11_aborting_and_waking_drop_nothing_by_themselves() {
     assert_eq!(drops.get(), 1);
     assert!(!table.abort(packed, ticket.id(), || 0), "too late");
     assert!(matches!(
-        table.poll_join(packed, &ticket, Waker::noop()),
+        table.poll_join(packed, &ticket, None, Waker::noop()),
         Joined::Done(Err(JoinFailure::Cancelled))
     ));
 }
@@ -561,7 +567,7 @@ fn trap_24_a_handle_that_outlives_2_to_the_24_reuses_is_a_spurious_wake_only() {
 
     // As if the slot had been reused 2^24 - 2 times more.
     let slot = table.queue().slots.get(old.slot()).unwrap();
-    slot.word.set(Word::vacant(GENERATION_MAX));
+    slot.handle.set(Packed::new(0, GENERATION_MAX, old.slot()));
     let (last, last_ticket) = spawn(&table, async { [1_u64; 4] });
     assert_eq!((last.slot(), last.generation()), (old.slot(), GENERATION_MAX));
     table.detach(last, last_ticket.id());
@@ -570,10 +576,13 @@ fn trap_24_a_handle_that_outlives_2_to_the_24_reuses_is_a_spurious_wake_only() {
     let (new, new_ticket) = spawn(&table, async { [7_u64; 9] });
     assert_eq!(new, old, "the handle has come round again");
     turn(&table, noop);
-    assert!(matches!(table.poll_join(old, &ticket, Waker::noop()), Joined::Gone), "but the ticket has not");
+    assert!(
+        matches!(table.poll_join(old, &ticket, None, Waker::noop()), Joined::Gone),
+        "but the ticket has not"
+    );
     table.detach(old, ticket.id());
     assert!(!table.abort(old, ticket.id(), || 0));
-    let joined = table.poll_join(new, &new_ticket, Waker::noop());
+    let joined = table.poll_join(new, &new_ticket, None, Waker::noop());
     assert!(matches!(joined, Joined::Done(Ok([7, ..]))));
 }
 
@@ -584,9 +593,9 @@ fn trap_08_a_ticket_of_another_table_fits_nothing() {
     let (same, other) = spawn(&two, async { 2_u8 });
     assert_eq!(packed, same, "an index reused, as after a runtime's end");
     turn(&two, noop);
-    assert!(matches!(two.poll_join(packed, &ticket, Waker::noop()), Joined::Gone));
+    assert!(matches!(two.poll_join(packed, &ticket, None, Waker::noop()), Joined::Gone));
     two.detach(packed, ticket.id());
-    assert!(matches!(two.poll_join(same, &other, Waker::noop()), Joined::Done(Ok(2))));
+    assert!(matches!(two.poll_join(same, &other, None, Waker::noop()), Joined::Done(Ok(2))));
 }
 
 #[test]
@@ -602,7 +611,7 @@ fn a_finished_task_gives_up_its_context_before_its_handle_ends() {
     assert!(!finished.load(Relaxed), "the task holds it");
     turn(&table, noop);
     assert!(finished.load(Relaxed), "the last holder went, so it finished");
-    assert!(matches!(table.poll_join(packed, &ticket, Waker::noop()), Joined::Done(Ok(()))));
+    assert!(matches!(table.poll_join(packed, &ticket, None, Waker::noop()), Joined::Done(Ok(()))));
 }
 
 #[test]
@@ -610,13 +619,13 @@ fn a_bare_slot_is_woken_and_given_back() {
     let table = Table::new(9);
     let bare = table.reserve(33);
     assert_eq!(bare.runtime(), 9);
-    assert!(table.next().is_none(), "not queued by itself");
+    assert!(table.next(|_| unreachable!()).is_none(), "not queued by itself");
     assert!(wake(&table, bare) && !wake(&table, bare));
-    assert!(matches!(table.next(), Some(Next::Bare { woken: 7 })));
+    assert!(matches!(table.next(|_| unreachable!()), Some(Next::Bare { woken: 7 })));
     wake(&table, bare);
     table.close();
     assert!(table.seize().is_none(), "it has no task to drop");
     table.unreserve(bare);
-    assert!(matches!(table.next(), Some(Next::Stale)));
+    assert!(matches!(table.next(|_| unreachable!()), Some(Next::Stale)));
     assert_eq!((table.len(), wake(&table, bare)), (0, false));
 }

@@ -111,14 +111,18 @@ impl Sleep {
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
-        let Timer::Set { runtime, key } = std::mem::replace(&mut self.timer, Timer::Unset) else { return };
-        let here = at_home(runtime, |core| {
-            let waker = core.timers.borrow_mut().cancel(key);
-            if let Some(waker) = waker {
-                self.set(core, waker);
-            }
+        let Timer::Set { runtime, key } = self.timer else {
+            self.timer = Timer::Unset;
+            return;
+        };
+        let still_set = at_home(runtime, |core| {
+            let deadline = core.time.at(deadline.into_std());
+            core.timers.borrow_mut().postpone(key, deadline)
         });
-        if here.is_none() {
+        if still_set != Some(true) {
+            self.timer = Timer::Unset;
+        }
+        if still_set.is_none() {
             cancel(runtime, key);
         }
     }

@@ -41,6 +41,18 @@ impl List {
     pub(super) fn is_empty(&self) -> bool {
         self.head == NIL
     }
+
+    /// Whether there is exactly one entry.
+    pub(super) fn is_single(&self) -> bool {
+        self.head == self.tail && self.head != NIL
+    }
+}
+
+/// What became of an entry that was to be freed if it is due.
+pub(super) enum Released {
+    Free(Option<Waker>),
+    /// It is not due before this deadline.
+    Kept(u64),
 }
 
 /// 40 bytes.
@@ -85,15 +97,26 @@ impl Entries {
         TimerKey { index, generation: entry.generation }
     }
 
-    /// Frees an entry that is in no list, or in one that is being taken apart. Returns its waker and the entry
-    /// that came after it.
-    pub(super) fn release(&mut self, index: u32) -> (Option<Waker>, u32) {
+    /// Frees an entry that is in no list. Returns its waker.
+    pub(super) fn release(&mut self, index: u32) -> Option<Waker> {
+        match self.release_if(index, |_| true).0 {
+            Released::Free(waker) => waker,
+            Released::Kept(_) => None,
+        }
+    }
+
+    /// Frees an entry of a list that is being taken apart if it is due by its deadline. And the entry that came after it.
+    #[inline]
+    pub(super) fn release_if(&mut self, index: u32, is_due: impl FnOnce(u64) -> bool) -> (Released, u32) {
         let entry = &mut self.entries[index as usize];
+        if !is_due(entry.deadline) {
+            return (Released::Kept(entry.deadline), entry.next);
+        }
         entry.generation = entry.generation.wrapping_add(1);
         let next = std::mem::replace(&mut entry.next, self.free);
         self.free = index;
         self.live -= 1;
-        (entry.waker.take(), next)
+        (Released::Free(entry.waker.take()), next)
     }
 
     pub(super) fn push_back(&mut self, list: &mut List, index: u32, place: Place) {
@@ -127,6 +150,13 @@ impl Entries {
             }
             _ => waker,
         }
+    }
+
+    /// Gives a pending timer another deadline, and returns the former one.
+    pub(super) fn replace_deadline(&mut self, key: TimerKey, deadline: u64) -> Option<u64> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        let pending = entry.generation == key.generation && entry.waker.is_some();
+        pending.then(|| std::mem::replace(&mut entry.deadline, deadline))
     }
 
     /// The waker of a timer that is pending.

@@ -4,10 +4,10 @@ use super::entries::List;
 
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
-const LEVELS: usize = 8;
+const LEVELS: usize = 9;
 
-/// The last tick: 48 bits, which is all that a u64 of nanoseconds can say.
-pub(super) const TICK_MAX: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
+/// The last tick that has a place: 54 bits.
+pub(super) const PLACED_MAX: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
 
 /// A slot of a level: `level << 6 | slot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,10 @@ pub(super) struct Place(u16);
 impl Place {
     /// Where a timer of `tick` belongs while the present is `present`, which must not be later.
     pub(super) fn of(present: u64, tick: u64) -> Place {
-        debug_assert!(present <= tick && tick <= TICK_MAX, "a timer before the present: {tick} < {present}");
+        debug_assert!(
+            present <= tick && tick <= PLACED_MAX,
+            "a timer before the present: {tick} < {present}"
+        );
         // Setting the lowest digit makes "differs only there" and "does not differ" both level 0.
         let differing = (present ^ tick) | (SLOTS as u64 - 1);
         let level = differing.ilog2() / DIGIT_BITS;
@@ -50,7 +53,7 @@ impl Place {
 /// The lists of all levels, with one bit for each list that is not empty.
 pub(super) struct Wheel {
     /// Bit n: level n has an occupied slot.
-    occupied: u8,
+    occupied: u16,
     levels: Box<[Level; LEVELS]>,
 }
 
@@ -102,22 +105,62 @@ impl Wheel {
     }
 
     pub(super) fn earliest(&self, place: Place) -> u64 {
-        self.levels[place.level()].slots[place.slot()].earliest
+        self.slot(place).earliest
     }
 
     /// The place that holds the earliest timer.
     pub(super) fn first(&self) -> Option<Place> {
-        if self.occupied == 0 {
+        self.first_of(self.occupied)
+    }
+
+    /// The latest tick up to `limit` in which a timer is known to be, or assumed. `first` is the first place, and
+    /// `limit` at most 64 ticks after its earliest.
+    ///
+    /// Known are the ticks of the lowest level, and the earliest of each slot above. Where a slot above has one up to
+    /// `limit`, there is a crowd, and it is taken to reach until then: to look for its last would be O(n).
+    pub(super) fn last_until(&self, first: Place, limit: u64) -> u64 {
+        let earliest = self.earliest(first);
+        let crowded = |place: Option<Place>| place.is_some_and(|place| self.earliest(place) <= limit);
+        if !first.is_exact() {
+            // Two timers of level 1 are less than 64 ticks apart, as near as this need know.
+            let alone = first.level() > 1 || self.slot(first).list.is_single();
+            return if !alone || crowded(self.after(first)) { limit } else { earliest };
+        }
+        let end = earliest | (SLOTS as u64 - 1);
+        if limit > end && crowded(self.first_of(self.occupied & !1)) {
+            return limit;
+        }
+        let until = u64::MAX >> (SLOTS as u64 - 1 - limit.min(end) % SLOTS as u64);
+        let last = (self.levels[0].occupied & until).ilog2();
+        end - (SLOTS as u64 - 1) + u64::from(last)
+    }
+
+    /// The place with the earliest timer of the given levels, one bit each.
+    fn first_of(&self, levels: u16) -> Option<Place> {
+        if levels == 0 {
             return None;
         }
-        let level = self.occupied.trailing_zeros() as u16;
+        let level = levels.trailing_zeros() as u16;
         let slot = self.levels[usize::from(level)].occupied.trailing_zeros() as u16;
         Some(Place(level << DIGIT_BITS | slot))
+    }
+
+    /// The occupied place that comes after `place`, the first.
+    fn after(&self, place: Place) -> Option<Place> {
+        match self.levels[place.level()].occupied & !(1 << place.slot()) {
+            0 => self.first_of(self.occupied & !(1 << place.level())),
+            slots => Some(Place((place.level() as u16) << DIGIT_BITS | slots.trailing_zeros() as u16)),
+        }
+    }
+
+    fn slot(&self, place: Place) -> &Slot {
+        &self.levels[place.level()].slots[place.slot()]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::entries::Entries;
     use super::*;
 
     #[test]
@@ -128,8 +171,8 @@ mod tests {
         assert_eq!(Place::of(63, 64), Place(1 << 6 | 1));
         assert_eq!(Place::of(64, 65), Place(1));
         assert_eq!(Place::of(0, 64 * 64), Place(2 << 6 | 1));
-        assert_eq!(Place::of(0, TICK_MAX), Place(7 << 6 | 63));
-        assert_eq!(Place::of(TICK_MAX, TICK_MAX), Place(63));
+        assert_eq!(Place::of(0, PLACED_MAX), Place(8 << 6 | 63));
+        assert_eq!(Place::of(PLACED_MAX, PLACED_MAX), Place(63));
     }
 
     #[test]
@@ -137,8 +180,8 @@ mod tests {
         assert_eq!(Place::of(0, 63).start(0), 63);
         assert_eq!(Place::of(70, 131).start(70), 128);
         assert_eq!(Place::of(0x1_0000, 0x1_2345).start(0x1_0000), 0x1_2000);
-        assert_eq!(Place::of(0, TICK_MAX).start(0), 63 << 42);
-        assert_eq!(Place::of(TICK_MAX - 1, TICK_MAX).start(TICK_MAX - 1), TICK_MAX);
+        assert_eq!(Place::of(0, PLACED_MAX).start(0), 63 << 48);
+        assert_eq!(Place::of(PLACED_MAX - 1, PLACED_MAX).start(PLACED_MAX - 1), PLACED_MAX);
     }
 
     #[test]
@@ -153,5 +196,34 @@ mod tests {
         }
         wheel.vacate(Place::of(0, 3));
         assert_eq!(wheel.first(), Some(Place::of(0, 70)));
+    }
+
+    #[test]
+    fn a_crowd_ends_with_the_last_tick_that_is_known() {
+        let last = |ticks: &[u64], limit| {
+            let (mut wheel, mut entries) = (Wheel::new(), Entries::new());
+            for &tick in ticks {
+                let place = Place::of(0, tick);
+                let key = entries.allocate(tick, std::task::Waker::noop().clone());
+                entries.push_back(wheel.occupy(place, tick), key.index(), place);
+            }
+            wheel.last_until(wheel.first().unwrap(), limit)
+        };
+        // The lowest level is known: alone, then with others before, at and after the limit.
+        assert_eq!(last(&[10], 40), 10);
+        assert_eq!(last(&[10, 12, 39], 40), 39);
+        assert_eq!(last(&[10, 12, 40], 40), 40);
+        assert_eq!(last(&[0, 63, 41], 40), 0);
+        assert_eq!(last(&[10, 63], 63), 63);
+        // Across the end of the lowest level the earliest of the next slot is known, and a crowd assumed behind it.
+        assert_eq!(last(&[50, 60, 70], 80), 80);
+        assert_eq!(last(&[50, 60, 81], 80), 60);
+        // On level 1 it is known whether there are several in the slot, or an early one in the next.
+        assert_eq!(last(&[70], 100), 70);
+        assert_eq!(last(&[70, 75], 100), 100);
+        assert_eq!(last(&[120, 130], 150), 150);
+        assert_eq!(last(&[120, 151], 150), 120);
+        // Further up two in a slot need not be near.
+        assert_eq!(last(&[4096, 8000], 4128), 4096);
     }
 }
