@@ -8,7 +8,7 @@ mod ping_pong;
 mod remote;
 mod sleeps;
 mod spawn;
-mod stopwatch;
+pub(crate) mod stopwatch;
 mod switch;
 mod timers;
 mod yields;

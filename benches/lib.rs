@@ -13,7 +13,9 @@
 
 pub mod case;
 pub mod figures;
+pub mod growth;
 pub mod peer;
+pub mod plot;
 pub mod reach;
 pub mod record;
 pub mod wrap;

@@ -21,7 +21,7 @@ mod smol;
 #[cfg(feature = "peers")]
 mod tokio_local;
 
-pub use bursar::Bursar;
+pub use bursar::{Bursar, use_clock};
 pub use tokio::Tokio;
 
 #[cfg(feature = "peers")]

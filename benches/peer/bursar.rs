@@ -1,18 +1,28 @@
 //! Bursar, accounting and all.
 
 use super::{Network, Peer, Server, Timers, hello, std_listener};
-use context::Context;
+use context::{Clock, Context};
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use runtime::http::Timer;
 use runtime::net::{TcpListener, TcpStream};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
+
+thread_local! {
+    static CLOCK: Cell<Clock> = const { Cell::new(Clock::Auto) };
+}
+
+/// Has the runtimes that are made on this thread from here on read CPU time by `clock`: for the bench of just that.
+pub fn use_clock(clock: Clock) {
+    CLOCK.set(clock);
+}
 
 /// This repository's runtime with its default settings: every poll is charged.
 #[derive(Debug)]
@@ -28,7 +38,7 @@ impl Peer for Bursar {
     type Error = runtime::JoinError;
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        runtime::Runtime::new().expect("a runtime").block_on(future)
+        runtime::Runtime::builder().clock(CLOCK.get()).build().expect("a runtime").block_on(future)
     }
 
     fn context() -> Context {

@@ -159,6 +159,12 @@ pub fn parked() {
     current::resync_if_blind();
 }
 
+/// The stamp of a wake that happens now, for [`poll`].
+#[inline]
+pub fn stamp() -> u64 {
+    current::stamp()
+}
+
 /// The wall clock of wake stamps, in ticks of an unspecified length; about 10 ns.
 #[inline]
 pub fn ticks() -> u64 {

@@ -23,10 +23,6 @@
 //! top what users call. A file knows only what is below it; `docs/architecture.md` has the picture.
 
 mod account;
-#[cfg(target_os = "linux")]
-mod barrier;
-#[cfg(not(target_os = "linux"))]
-#[path = "barrier_absent.rs"]
 mod barrier;
 pub mod bridges;
 mod builder;

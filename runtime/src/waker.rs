@@ -20,7 +20,7 @@ use crate::current::{self, Core};
 use crate::handle::Packed;
 use crate::inbox::{self, Message};
 use crate::task::tracking::Tracking;
-use context::harness::ticks;
+use context::harness::stamp;
 
 /// The waker of that task.
 #[inline]
@@ -88,7 +88,7 @@ unsafe fn drop_raw(_: *const ()) {}
 /// Queues the task, here or by message. The one place that decides.
 #[inline]
 pub(crate) fn wake(handle: Packed) {
-    let local = current::with(|core| core.is_some_and(|core| core.tasks.queue().schedule(handle, ticks)));
+    let local = current::with(|core| core.is_some_and(|core| core.tasks.queue().schedule(handle, stamp)));
     if !local {
         wake_elsewhere(handle);
     }
@@ -101,7 +101,7 @@ fn wake_elsewhere(handle: Packed) {
     let stale = current::with(|core| core.is_some_and(|core| core.index == handle.runtime()));
     if !stale {
         // A runtime that is gone has no task to wake.
-        let _ = inbox::send(handle.runtime(), Message::Wake(handle, ticks()));
+        let _ = inbox::send(handle.runtime(), Message::Wake(handle, stamp()));
     }
 }
 

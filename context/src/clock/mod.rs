@@ -34,6 +34,12 @@ mod os;
 #[path = "os_absent.rs"]
 mod os;
 
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(not(target_os = "linux"))]
+#[path = "process_absent.rs"]
+mod process;
+
 #[cfg(target_arch = "x86_64")]
 mod tsc;
 #[cfg(not(target_arch = "x86_64"))]
@@ -59,7 +65,7 @@ use std::fmt;
 
 pub(crate) use os::{RemoteClock, run_delay};
 pub(crate) use slow_motion::{set_slowness, slowness};
-pub(crate) use thread_clock::{SLICE_MAX_NS, ThreadClock};
+pub(crate) use thread_clock::ThreadClock;
 
 /// Which source measures CPU time.
 ///

@@ -5,12 +5,13 @@ use std::cell::Cell;
 use super::ladder::{self, Footing};
 use super::manual::Manual;
 use super::mark::Mark;
-use super::thread_time::{process_id, thread_cpu_ns};
+use super::process::process_id;
+use super::thread_time::thread_cpu_ns;
 use super::{Clock, Rung, Stamp, os, slowness, tsc, wall};
 
 /// A slice longer than this ends with a read of the real clock. It bounds what a slice can be wrong by where the mark
 /// does not see everything (a blocking call on a blind kernel, an interrupt or a stolen CPU), and costs 1 % of it.
-pub(crate) const SLICE_MAX_NS: u64 = 30_000;
+const SLICE_MAX_NS: u64 = 30_000;
 
 /// An anchor older than this is replaced. It bounds how far the extrapolation can drift: 5 parts in a million of an error
 /// in the rate are 50 ns. Must be below the 16 ms of [`wall::short_ticks_to_ns`].
@@ -40,6 +41,8 @@ pub(crate) struct ThreadClock {
     rate: Cell<u64>,
     /// [`SLICE_MAX_NS`] and [`ANCHOR_MAX_NS`] in ticks.
     slice_max: Cell<u64>,
+    /// [`SLICE_MAX_NS`], stretched where everything is slow.
+    slice_max_ns: Cell<u64>,
     anchor_max: Cell<u64>,
 
     footing: Cell<Option<Footing>>,
@@ -59,6 +62,7 @@ impl ThreadClock {
             last: Cell::new(0),
             rate: Cell::new(0),
             slice_max: Cell::new(0),
+            slice_max_ns: Cell::new(SLICE_MAX_NS),
             anchor_max: Cell::new(0),
             footing: Cell::new(None),
             process: Cell::new(0),
@@ -123,8 +127,8 @@ impl ThreadClock {
     /// a comparison of ages, a look at the mark and a multiplication. On the lower rungs, and on a clock that is not
     /// started, it is always `None`: only there is a branch on the rung.
     ///
-    /// The caller looks how long the slice was that ends here: beyond [`SLICE_MAX_NS`] the real clock is to be read. Else
-    /// it makes this the last stamp by [`commit`](ThreadClock::commit).
+    /// The caller looks how long the slice was that ends here: beyond [`slice_max_ns`](ThreadClock::slice_max_ns) the real
+    /// clock is to be read. Else it makes this the last stamp by [`commit`](ThreadClock::commit).
     #[inline(always)]
     pub(crate) fn glance(&self) -> Option<(u64, u64)> {
         // Before the mark: if it is intact afterwards, then there was no switch before the counter was read.
@@ -137,6 +141,12 @@ impl ThreadClock {
         }
         let cpu = self.anchor_cpu.get().wrapping_add(wall::short_ticks_to_ns(since_anchor, self.rate.get()));
         Some((cpu, wall))
+    }
+
+    /// A slice longer than this ends with a read of the real clock.
+    #[inline(always)]
+    pub(crate) fn slice_max_ns(&self) -> u64 {
+        self.slice_max_ns.get()
     }
 
     /// Makes the wall time of a [`glance`](ThreadClock::glance) that of the last stamp.
@@ -216,7 +226,7 @@ impl ThreadClock {
         }
     }
 
-    /// Has the process forked since the start, and is this the child? A system call, 50 to 100 ns.
+    /// Has the process forked since the start, and is this the child?
     pub(super) fn has_forked(&self) -> bool {
         self.process.get() != process_id()
     }
@@ -278,7 +288,8 @@ impl ThreadClock {
         wall::refine(wall);
         let rate = wall::rate();
         if rate != self.rate.replace(rate) {
-            self.slice_max.set(wall::ns_to_ticks(SLICE_MAX_NS * slowness(), rate));
+            self.slice_max_ns.set(SLICE_MAX_NS * slowness());
+            self.slice_max.set(wall::ns_to_ticks(self.slice_max_ns.get(), rate));
             self.anchor_max.set(wall::ns_to_ticks(ANCHOR_MAX_NS, rate));
         }
     }

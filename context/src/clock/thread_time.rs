@@ -31,11 +31,6 @@ pub(super) fn clock_ns(clock: libc::clockid_t) -> Option<u64> {
     (result == 0).then(|| time.tv_sec as u64 * NS_PER_S + time.tv_nsec as u64)
 }
 
-/// The id of this process: a system call, since glibc no longer caches it.
-pub(super) fn process_id() -> u32 {
-    std::process::id()
-}
-
 /// Blocks the thread for `ns` (less than a second) plus the timer slack, usually 50 us. False if a signal cut it short.
 pub(super) fn nap(ns: u32) -> bool {
     let time = libc::timespec { tv_sec: 0, tv_nsec: libc::c_long::from(ns as i32) };

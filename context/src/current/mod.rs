@@ -5,10 +5,21 @@
 //! whatever user code does with its own handles ([`share`]). Frames (one poll, one closure) and guards keep what was
 //! current before them, and put it back.
 
+#[cfg(not(any(bursar_charging = "none", bursar_charging = "swap")))]
+mod charge;
+#[cfg(bursar_charging = "none")]
+#[path = "charge_none.rs"]
+mod charge;
+#[cfg(bursar_charging = "swap")]
+#[path = "charge_swap.rs"]
+mod charge;
+
 mod frames;
 mod handle;
 mod share;
 mod switch;
+
+pub(crate) use charge::stamp;
 
 pub use frames::Entered;
 use frames::{Counted, Visit};
@@ -273,16 +284,15 @@ pub(crate) struct Origin {
     pub(crate) here: Here,
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
-    SLOT.with(|slot| {
-        slot.ready();
-        let ledger = slot.ledger.get();
-        let class = slot.class(class, place);
-        let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
-        let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
-        Origin { ledger, owner, id, now, class, made_in, here: handle::here(slot) }
-    })
+    let slot = handle::slot();
+    slot.ready();
+    let ledger = slot.ledger.get();
+    let class = slot.class(class, place);
+    let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
+    let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
+    Origin { ledger, owner, id, now, class, made_in, here: handle::here(&slot) }
 }
 
 /// The timer of an event loop, for deadlines.
@@ -427,13 +437,13 @@ pub(crate) fn idle() {
 pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
     SLOT.with(|slot| {
         let Some(node) = share.own_node() else { return poll_elsewhere(slot, share, place, woken, f) };
-        slot.resume(share, node, place, woken);
+        charge::resume(slot, share, node, place, woken);
         let visit = Visit { slot, share };
         let unwinding = Counted { slot, share };
         let output = f();
         std::mem::forget(unwinding);
         drop(visit);
-        slot.count_own_poll(node);
+        charge::count(slot, node);
         (output, node.budgeted)
     })
 }

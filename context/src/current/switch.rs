@@ -5,8 +5,8 @@
 #![allow(unsafe_code)]
 
 use super::share::{Held, LOOP, Share, address_of, is_plain, without_owner};
-use super::{Place, Slot};
-use crate::clock::{Rung, SLICE_MAX_NS, Stamp};
+use super::{Place, Slot, charge};
+use crate::clock::{Rung, Stamp};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::ledger::Ledger;
@@ -138,7 +138,7 @@ impl Slot {
     #[inline(always)]
     pub(super) fn switch(&self, next: Held) -> Held {
         let next = next.into_raw();
-        Held::from_raw(if hooks::anyone() { self.switch_observed(next) } else { self.swap(next) })
+        Held::from_raw(if hooks::anyone() { self.switch_observed(next) } else { charge::swap(self, next) })
     }
 
     #[cold]
@@ -146,10 +146,10 @@ impl Slot {
     fn switch_observed(&self, next: *const Node) -> *const Node {
         // What is held of one context may differ by its marks.
         if address_of(self.current.get()) == address_of(next) {
-            return self.swap(next);
+            return charge::swap(self, next);
         }
         self.tell(|hooks, context| hooks.on_suspend(context));
-        let before = self.swap(next);
+        let before = charge::swap(self, next);
         self.tell(|hooks, context| hooks.on_resume(context));
         before
     }
@@ -183,7 +183,7 @@ impl Slot {
 
     /// The switch itself: what was current pays for the slice that ends.
     #[inline(always)]
-    fn swap(&self, next: *const Node) -> *const Node {
+    pub(super) fn swap(&self, next: *const Node) -> *const Node {
         let before = self.current.get();
         if self.swap_plainly(without_owner(before), next).is_none() {
             self.swap_unusual(next);
@@ -206,7 +206,7 @@ impl Slot {
         // of it below at the earliest.
         let node = unsafe { &*before };
         // A negative slice is a very long one.
-        if (node.gate.load(Relaxed) != self.id.get()) | (ns > SLICE_MAX_NS) {
+        if (node.gate.load(Relaxed) != self.id.get()) | (ns > self.clock.slice_max_ns()) {
             return None;
         }
         node.local.cpu.add(ns);
@@ -311,7 +311,7 @@ impl Slot {
     }
 
     #[inline(always)]
-    fn begin_visit(&self, place: Place) {
+    pub(super) fn begin_visit(&self, place: Place) {
         self.place.set(Some(place));
         self.lends.set(true);
     }
@@ -323,7 +323,7 @@ impl Slot {
     #[inline]
     pub(super) fn count_poll(&self, held: &Held) {
         match held.own_node() {
-            Some(node) => self.count_own_poll(node),
+            Some(node) => charge::count(self, node),
             None => self.count_poll_elsewhere(held),
         }
     }
@@ -343,7 +343,7 @@ impl Slot {
     #[cold]
     #[inline(never)]
     pub(super) fn count_poll_elsewhere(&self, held: &Held) {
-        let waited = self.clock.ticks_to_ns(self.waited.take().cast_signed().max(0).cast_unsigned());
+        let waited = self.clock.ticks_to_ns((self.waited.take() as i64).max(0) as u64);
         match (held.node(), self.books()) {
             (Some(node), _) => {
                 node.abroad().shared.polls.add_shared(1);

@@ -81,3 +81,89 @@ impl Nodes {
         nodes.filter(|node| node.id != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, classes, live};
+    use std::collections::BTreeSet;
+    use std::sync::mpsc;
+
+    fn alive(class: &str) -> BTreeSet<u64> {
+        let mine = live().into_iter().filter(|context| context.class == class);
+        mine.map(|context| context.id.as_u64()).collect()
+    }
+
+    #[test]
+    fn memory_beyond_the_spare_is_freed_in_any_order() {
+        let mut nodes = Nodes::new();
+        let mut taken: Vec<_> = (0..SPARE_MAX + 100).map(|_| nodes.take()).collect();
+        for step in [3, 2, 1] {
+            let (give, keep): (Vec<_>, Vec<_>) =
+                taken.into_iter().enumerate().partition(|(n, _)| n % step == 0);
+            give.into_iter().for_each(|(_, node)| nodes.give(node));
+            taken = keep.into_iter().map(|(_, node)| node).collect();
+            assert_eq!(nodes.all.len() - nodes.spare.len(), taken.len());
+            for (place, node) in nodes.all.iter().enumerate() {
+                // SAFETY: what is in the list is not freed.
+                assert_eq!(unsafe { node.as_ref() }.place.load(Relaxed) as usize, place);
+            }
+        }
+        assert!(nodes.is_empty() && nodes.all.len() == SPARE_MAX);
+        while let Some(node) = nodes.spare.pop() {
+            nodes.free(node);
+        }
+    }
+
+    #[test]
+    fn the_registry_shows_who_lives_and_nobody_else() {
+        const CLASS: &str = "shown by the registry";
+        let mut contexts: Vec<_> = (0..2 * SPARE_MAX).map(|_| Context::root(CLASS)).collect();
+        while !contexts.is_empty() {
+            let ids: BTreeSet<_> = contexts.iter().map(|context| context.id().as_u64()).collect();
+            assert_eq!(alive(CLASS), ids);
+            let mut n = 0;
+            contexts.retain(|_| {
+                n += 1;
+                n % 3 == 0
+            });
+        }
+        assert!(alive(CLASS).is_empty());
+    }
+
+    /// One thread makes contexts; it ends one half of them, and another thread the rest, while a third one reads.
+    #[test]
+    fn what_is_counted_of_contexts_that_come_and_go_never_falls() {
+        const CLASS: &str = "comes and goes";
+        const CONTEXTS: u64 = 20_000;
+        let books = || classes().into_iter().find(|class| class.class == CLASS);
+        let (sender, receiver) = mpsc::channel::<Context>();
+        std::thread::scope(|scope| {
+            let owner = scope.spawn(move || {
+                for n in 0..CONTEXTS {
+                    let context = Context::root(CLASS);
+                    context.charge({
+                        let mut usage = crate::Usage::default();
+                        (usage.polls, usage.db.rows) = (1, 2);
+                        usage
+                    });
+                    if n % 2 == 0 {
+                        sender.send(context).unwrap();
+                    }
+                }
+            });
+            let ender = scope.spawn(move || receiver.into_iter().for_each(drop));
+            let mut seen = (0, 0, 0);
+            while !(owner.is_finished() && ender.is_finished()) {
+                let Some(books) = books() else { continue };
+                let now = (books.opened, books.own.polls, books.own.db.rows);
+                assert!(now.0 >= seen.0 && now.1 >= seen.1 && now.2 >= seen.2, "{seen:?}, then {now:?}");
+                assert!(books.own.polls <= books.opened && books.open <= books.opened);
+                seen = now;
+            }
+        });
+        let books = books().unwrap();
+        assert_eq!((books.opened, books.open), (CONTEXTS, 0));
+        assert_eq!((books.own.polls, books.own.db.rows), (CONTEXTS, 2 * CONTEXTS));
+    }
+}

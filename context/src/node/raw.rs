@@ -262,14 +262,24 @@ impl Node {
     #[inline(always)]
     fn begin(&mut self, plan: Plan) {
         let Plan { id, budgeted, timed, birth, aside } = plan;
-        *self.gate.get_mut() = birth.owner;
+        let Birth { ledger, owner, class, parent, opened, place, made_in, made_in_id } = birth;
+        *self.gate.get_mut() = owner;
         self.id = id;
         self.budgeted = budgeted;
         self.timed = timed;
-        self.last_out.set(birth.opened);
+        self.last_out.set(opened);
         *self.handles.get_mut() = 1;
         self.control.begin(aside);
-        self.birth = birth;
+        // Field by field, or the compiler copies the whole by way of the stack.
+        self.birth.ledger = ledger;
+        self.birth.owner = owner;
+        self.birth.class = class;
+        self.birth.opened = opened;
+        self.birth.place = place;
+        self.birth.made_in = made_in;
+        self.birth.made_in_id = made_in_id;
+        // There was none.
+        std::mem::forget(std::mem::replace(&mut self.birth.parent, parent));
     }
 
     /// Makes the memory vacant. What is left is to be dropped outside all locks.

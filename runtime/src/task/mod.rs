@@ -41,8 +41,8 @@
 //!    meanwhile - spawn, wake or abort itself, drop its own handle - finds the slot without a task, and changes the word
 //!    at most. So no memory can go away under a poll, by ownership and not by protocol.
 //! 3. While not `RUNNING` the slot owns the task, and nothing runs in it.
-//! 4. `joiner` is the join handle's; it is taken out (never borrowed) before it is woken, compared or dropped, since all of
-//!    these run foreign code.
+//! 4. `joiner` is the join handle's. A waker that is no task's of this runtime is taken out ([`joiners`]), never borrowed,
+//!    before it is woken, compared or dropped, since all of these run foreign code.
 //! 5. `id` is set from [`table::Admission::insert`] until the slot is freed or its handle gone. Operations for handles begin
 //!    with comparing it, exactly; a generation is enough only for a wake.
 //! 6. A slot is freed only when it is not queued: its link belongs to the run queue while `QUEUED`, and its `group` to the
@@ -50,6 +50,7 @@
 //! 7. Nothing of ours is borrowed while user code runs: a poll, a destructor, or the clone, drop or wake of a waker. There
 //!    is no `RefCell` here at all, and each function ends its writes before it lets such code run.
 
+pub(crate) mod joiners;
 pub(crate) mod queue;
 pub(crate) mod raw;
 pub(crate) mod slots;

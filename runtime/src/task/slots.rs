@@ -22,6 +22,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use crate::handle::{Packed, SLOT_MAX};
+use crate::task::joiners::NO_JOINER;
 use crate::task::raw::Task;
 use crate::task::state::Word;
 
@@ -42,14 +43,10 @@ pub(crate) struct Slot {
     pub(crate) task: Cell<Option<Task>>,
     /// The task's process-unique id, 0 = none: what a join handle must match exactly.
     pub(crate) id: Cell<u64>,
-    /// Who waits for the result: a task here by its handle, or [`NO_JOINER`] or [`FOREIGN_JOINER`].
+    /// Who waits for the result: a task here by its handle, [`NO_JOINER`], or
+    /// [`FOREIGN_JOINER`](crate::task::joiners::FOREIGN_JOINER).
     pub(crate) joiner: Cell<Packed>,
 }
-
-/// Nobody waits. No handle of a task has these bits: no runtime has that index.
-pub(crate) const NO_JOINER: Packed = Packed::from_bits(u64::MAX);
-/// Somebody waits whose waker is kept elsewhere.
-pub(crate) const FOREIGN_JOINER: Packed = Packed::from_bits(u64::MAX - 1);
 
 const FAN: usize = 256;
 
@@ -80,7 +77,7 @@ struct Link(Option<NonNull<Slot>>);
 impl Slots {
     /// The slots of the runtime with that index.
     pub(crate) fn new(runtime: u16) -> Self {
-        let stub = Rc::new(Slot::vacant(FOREIGN_JOINER));
+        let stub = Rc::new(Slot::vacant(NO_JOINER));
         let tail = Cell::new(NonNull::from(&*stub));
         Self { runtime, pages: UnsafeCell::new(Vec::new()), stub, head: Cell::new(Link(None)), tail }
     }

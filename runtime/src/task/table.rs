@@ -4,14 +4,14 @@
 //! [the module above](crate::task).
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Waker;
 
 use crate::handle::Packed;
+use crate::task::joiners::{FOREIGN_JOINER, Joiner, Joiners, NO_JOINER};
 use crate::task::queue::{NO_GROUP, Queue};
 use crate::task::raw::{Contents, Pool, Task, Ticket};
-use crate::task::slots::{Entry, FOREIGN_JOINER, NO_JOINER, Slot};
+use crate::task::slots::{Entry, Slot};
 use crate::task::state::{
     ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle, Word,
 };
@@ -20,8 +20,7 @@ use context::harness::Share;
 
 pub(crate) struct Table {
     queue: Queue,
-    /// Wakers of joiners that are no tasks here, by slot.
-    foreign_joiners: Cell<BTreeMap<u32, Waker>>,
+    joiners: Joiners,
     pool: Pool,
     /// First of the vacant slots that were used before; they go on through their `group`s.
     free: Cell<u64>,
@@ -79,14 +78,6 @@ pub(crate) enum Finished<'a> {
     Unwanted(Polling<'a>),
 }
 
-/// Who waits for a task.
-pub(crate) enum Joiner {
-    /// A task of this runtime: to wake it runs no foreign code.
-    Task(Packed),
-    /// Anyone else.
-    Foreign(Waker),
-}
-
 /// What a join handle gets.
 #[must_use]
 pub(crate) enum Joined<T> {
@@ -103,7 +94,7 @@ impl Table {
     pub(crate) fn new(runtime: u16) -> Table {
         Table {
             queue: Queue::new(runtime),
-            foreign_joiners: Cell::default(),
+            joiners: Joiners::default(),
             pool: Pool::new(),
             free: Cell::new(NO_SLOT),
             used: Cell::new(0),
@@ -311,8 +302,8 @@ impl Table {
         let Some(slot) = self.held(handle, ticket.id()) else { return Joined::Gone };
         if slot.word.get().has(LIVE) {
             match joiner {
-                Some(task) => self.register(slot, task),
-                None => self.register_foreign(slot, foreign),
+                Some(task) => self.joiners.register(slot, task),
+                None => self.joiners.register_foreign(slot, foreign),
             }
             return Joined::Pending;
         }
@@ -338,7 +329,7 @@ impl Table {
         id: u64,
     ) -> Option<(JoinFailure, &'static Location<'static>)> {
         let slot = self.held(handle, id)?;
-        let joiner = self.take_joiner(slot);
+        let joiner = self.joiners.take(slot);
         let mut leftover = self.release(slot);
         let task = leftover.as_mut().and_then(|leftover| leftover.task.as_mut());
         let unheard = task.and_then(|task| Some((task.take_failure()?, task.place())));
@@ -359,48 +350,6 @@ impl Table {
     }
 
     // ---- private
-
-    #[inline]
-    fn register(&self, slot: &Slot, joiner: Packed) {
-        if slot.joiner.replace(joiner) == FOREIGN_JOINER {
-            drop(self.take_foreign(slot));
-        }
-    }
-
-    /// Leaves `waker`, unless one that wakes the same is there.
-    #[cold]
-    fn register_foreign(&self, slot: &Slot, waker: &Waker) {
-        let old = if slot.joiner.replace(FOREIGN_JOINER) == FOREIGN_JOINER {
-            self.take_foreign(slot)
-        } else {
-            None
-        };
-        let (kept, dropped) = match old {
-            Some(old) if old.will_wake(waker) => (old, None),
-            old => (waker.clone(), old),
-        };
-        let mut all = self.foreign_joiners.take();
-        all.insert(slot.number(), kept);
-        self.foreign_joiners.set(all);
-        drop(dropped);
-    }
-
-    #[inline]
-    fn take_joiner(&self, slot: &Slot) -> Option<Joiner> {
-        match slot.joiner.replace(NO_JOINER) {
-            NO_JOINER => None,
-            FOREIGN_JOINER => self.take_foreign(slot).map(Joiner::Foreign),
-            task => Some(Joiner::Task(task)),
-        }
-    }
-
-    #[cold]
-    fn take_foreign(&self, slot: &Slot) -> Option<Waker> {
-        let mut all = self.foreign_joiners.take();
-        let waker = all.remove(&slot.number());
-        self.foreign_joiners.set(all);
-        waker
-    }
 
     /// The slot of the very task that has this id. Ids are unique in the process, so this is exact even for a handle of another
     /// runtime, or of a generation that has come round again.
@@ -580,7 +529,7 @@ impl<'a> Polling<'a> {
                 let share = task.as_mut().map_or_else(Share::nobody, Task::release);
                 self.slot.put(task);
                 self.slot.word.set(word);
-                let joiner = self.table.take_joiner(self.slot);
+                let joiner = self.table.joiners.take(self.slot);
                 std::mem::forget(self);
                 Finished::Awaited { joiner, share }
             }
@@ -678,7 +627,7 @@ impl Drop for Table {
         self.close();
         for number in 0..self.used.get() {
             let Some(slot) = self.queue.slots.get(number) else { continue };
-            let (task, joiner) = (slot.task.take(), self.take_joiner(slot));
+            let (task, joiner) = (slot.task.take(), self.joiners.take(slot));
             quietly(|| drop(task));
             quietly(|| drop(joiner));
         }

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crate::handle::{GENERATION_MAX, Packed};
 use crate::task::JoinFailure;
+use crate::task::joiners::Joiner;
 use crate::task::raw::Ticket;
-use crate::task::table::{Finished, Joined, Joiner, Next, Polling, Refused, Table};
+use crate::task::table::{Finished, Joined, Next, Polling, Refused, Table};
 use context::harness::Share;
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -7,8 +7,10 @@
 //! | do something again and again | [`interval`], [`interval_at`] |
 //! | test all that without waiting | [`pause`], [`advance`], [`resume`], [`Builder::paused`](crate::Builder::paused) |
 //!
-//! Timers are exact to 65.5 us: they never fire early. All of this is `Send`: it may be made and dropped anywhere, but a
-//! timer is awaited on the runtime that polled it first. None of it holds a context, so none keeps a request alive.
+//! Timers never fire early. One alone is as late as the kernel wakes the thread; those that are due within 131 us of each
+//! other share a wake-up, so the first of them may be that much later. All of this is `Send`: it may be made and dropped
+//! anywhere, but a timer is awaited on the runtime that polled it first. None of it holds a context, so none keeps a
+//! request alive.
 
 mod instant;
 mod interval;

@@ -236,6 +236,24 @@ fn reset_begins_anew_after_the_end() {
     });
 }
 
+/// As a timeout per request does.
+#[test]
+fn p13_a_deadline_that_is_moved_again_and_again_is_one_timer_and_ends_on_time() {
+    paused(async {
+        let start = Instant::now();
+        let mut nap = sleep(SECOND);
+        assert!(poll_once(&mut nap).await.is_pending());
+        for request in 1..=100 {
+            advance(MS * 900).await;
+            nap.reset(Instant::now() + SECOND);
+            assert!(poll_once(&mut nap).await.is_pending(), "request {request}");
+            assert_eq!(pending_timers(), 1);
+        }
+        nap.await;
+        assert_eq!((start.elapsed(), pending_timers()), (MS * 91_000, 0));
+    });
+}
+
 #[test]
 fn the_last_task_that_polled_is_woken() {
     paused(async {

@@ -27,10 +27,10 @@
 //! # How late
 //!
 //! Ticks are fine, so that a timer which is due fires when the loop looks, whatever made it look. They are not the
-//! moments at which the loop wakes: a sleep of the loop costs the kernel two switches and two settings of its timer, 3 to 25
-//! us of CPU where it was measured, the latter in a virtual machine. So timers that are due soon after each other
-//! share one wake-up: [`Timers::next_wake`] waits from the first of a crowd up to 131 us for the others. One that
-//! has no neighbour is not kept waiting.
+//! moments at which the loop wakes: a sleep of the loop costs the kernel two switches and two settings of its timer, 20 us
+//! and more of CPU in a virtual machine. So timers that are due soon after each other share one wake-up:
+//! [`Timers::next_wake`] waits from the first of a crowd up to 131 us for the others. One that has no neighbour is not
+//! kept waiting.
 
 mod entries;
 mod wheel;

@@ -263,3 +263,20 @@ fn the_root_is_as_designed() {
         ],
     );
 }
+
+#[test]
+fn a_name_is_for_one_place_only() {
+    let check = |path: &str, text: &str| {
+        rules::names_elsewhere(
+            "a_cfg",
+            &["a/src/left.rs"],
+            &Text { path: path.to_owned(), text: text.to_owned() },
+        )
+    };
+    assert_drawn(check("a/src/left.rs", "#[cfg(a_cfg)]\nmod twin;"), &[]);
+    assert_drawn(check("docs/how.md", "built with `a_cfg`"), &[]);
+    assert_drawn(
+        check("a/src/right.rs", "mod other;\n#[cfg(a_cfg)]\nmod twin;"),
+        &["2: `a_cfg` is for one bench only"],
+    );
+}

@@ -217,6 +217,15 @@ fn allows_cfg(source: &Source, item: usize) -> bool {
         || source.is_ident(after, "compile_error")
 }
 
+/// Rule 5, of one `cfg` in particular: a name stands in no other files than these. Documents may tell of it.
+pub(super) fn names_elsewhere(name: &str, places: &[&str], file: &Text) -> Vec<Finding> {
+    if places.contains(&file.path.as_str()) || file.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let lines = (1..).zip(file.text.lines()).filter(|(_, line)| line.contains(name));
+    lines.map(|(line, _)| finding(&file.path, line, format!("`{name}` is for one bench only"))).collect()
+}
+
 const DRAWERS: [&str; 7] = ["util", "utils", "utilities", "common", "helper", "helpers", "misc"];
 
 /// Rule 6: no drawers, among the files.

@@ -1,8 +1,4 @@
-//! A fence for two threads of which one is in a hurry: the other pays for both. Fenced.
-//!
-//! Two threads that each write one word and then read the other's must not both read the old value. That takes a full
-//! fence on each side, 20 cycles and more; `membarrier` makes the kernel put one into every running thread of the process
-//! instead (half a microsecond, and an interrupt for each), so the hurried side needs to keep the compiler in order only.
+//! The barrier of Linux. Fenced: a system call.
 #![allow(unsafe_code)]
 
 use std::sync::LazyLock;
