@@ -8,7 +8,7 @@ mod ping_pong;
 mod remote;
 mod sleeps;
 mod spawn;
-pub(crate) mod stopwatch;
+pub mod stopwatch;
 mod switch;
 mod timers;
 mod yields;

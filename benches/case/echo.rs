@@ -14,6 +14,8 @@ use std::time::Duration;
 
 const CONNECTIONS: u64 = 50;
 const SIZE: usize = 64;
+/// What the server has room for: more than a request, so that it sees without asking again that there is no more.
+const ROOM: usize = 1024;
 
 /// Each connection in a context of its own.
 pub(super) struct Echo;
@@ -44,7 +46,7 @@ async fn serve<P: Network>(rounds: u64) -> Duration {
 }
 
 pub(super) async fn echo<P: Network>(mut stream: P::Stream) {
-    let mut buf = [0; SIZE];
+    let mut buf = [0; ROOM];
     loop {
         match P::read(&mut stream, &mut buf).await.expect("a read") {
             0 => return,

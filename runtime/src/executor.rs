@@ -204,7 +204,13 @@ fn idle_root(core: &Core, handle: Packed) -> Option<(context::Context, Place)> {
 /// Reports the tasks that nothing can wake any more (P19).
 #[cold]
 fn report_orphans(core: &Core, tracking: &Tracking) {
-    for handle in tracking.take_suspects() {
+    let suspects = tracking.take_suspects();
+    if suspects.is_empty() {
+        return;
+    }
+    // The last act of a waker on another thread may have been to wake: that is on its way by now.
+    take_messages(core);
+    for handle in suspects {
         let Some((context, place)) = core.tasks.idle(handle).or_else(|| idle_root(core, handle)) else {
             continue;
         };

@@ -1,9 +1,14 @@
 //! 100,000 sleeps, whole: CPU and lateness are not by the operation, and a run takes a second and a half.
+//!
+//! Below the table: what the kernel takes for a thread that does nothing but sleep, as often as a loop must that keeps
+//! deadlines to 0.15 ms. It is dear in virtual machines (20 us and more were seen), and then decides the row.
 
 use crate::median;
 use benches::case::Punctuality;
+use benches::case::stopwatch::Stopwatch;
 use benches::record::{CPU_MS, P50_US, P99_US, Record, ratio_of};
 use benches::{Contender, Row};
+use std::time::{Duration, Instant};
 
 const SLEEPS: u64 = 100_000;
 
@@ -35,6 +40,23 @@ pub(crate) fn measure(row: &Row<Punctuality>, repetitions: usize, record: &mut R
             record.number(row.case, contender.peer, unit, number);
         }
     }
+    println!("\n{}", bare_sleeps());
+}
+
+fn bare_sleeps() -> String {
+    const SLEEP: Duration = Duration::from_micros(131);
+    let watch = Stopwatch::start();
+    let (began, mut sleeps) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(SLEEP);
+        sleeps += 1;
+    }
+    let cpu = watch.elapsed();
+    format!(
+        "a bare thread, {sleeps} sleeps of {SLEEP:?} in 1 s: {} ms CPU, {:?} each",
+        cpu.as_millis(),
+        cpu / sleeps
+    )
 }
 
 /// Medians: CPU, its ratio to tokio's of the same repetition, lateness.

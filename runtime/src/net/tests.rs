@@ -1,5 +1,7 @@
 //! Real sockets on the loopback. What must not happen by accident waits for an event that is certain to come.
 
+mod attempts;
+
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};

@@ -9,6 +9,7 @@
 use crate::handle::Packed;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 
@@ -73,6 +74,8 @@ impl Tracking {
         if !suspects.is_empty() {
             let wakers = self.wakers.borrow();
             suspects.retain(|handle| wakers.get(handle).is_some_and(|weak| weak.strong_count() == 0));
+            // What the last holder did before, a wake say, happened before what follows here.
+            fence(Ordering::Acquire);
         }
         suspects
     }
@@ -137,6 +140,28 @@ mod tests {
             turns(600).await;
         });
         assert_eq!(found.len(), 1, "{found:?}");
+    }
+
+    /// The wake comes from another thread and is still in the inbox when the last waker goes here.
+    #[test]
+    fn p19_a_task_whose_wake_is_on_its_way_is_no_orphan() {
+        let kept: Rc<RefCell<Option<Waker>>> = Rc::default();
+        let keep = kept.clone();
+        let found = orphans(async move {
+            let woken = crate::spawn(poll_fn(move |cx| {
+                let before = keep.borrow_mut().replace(cx.waker().clone());
+                if before.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            turns(2).await;
+            let waker = kept.borrow_mut().replace(Waker::noop().clone()).expect("it was polled");
+            let waker = std::thread::spawn(move || {
+                waker.wake_by_ref();
+                waker
+            });
+            drop(waker.join().unwrap());
+            woken.await.unwrap();
+        });
+        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
