@@ -1,11 +1,14 @@
 //! Criterion's view of every case on every runtime: ns per operation with its spread, and the change since the last run.
 //!
-//! One runtime is measured for seconds before the next, so the ratios of `ratios` are to be trusted more.
+//! One runtime is measured to its end before the next, so the ratios of `ratios` are to be trusted more.
 //! What would make it worse: see each case.
 
 use benches::rows;
-use criterion::Criterion;
+use criterion::{Criterion, SamplingMode};
 use std::time::Duration;
+
+/// Operations of an iteration: some cases do no fewer at a time.
+const OPS: u32 = 1_000;
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -16,8 +19,11 @@ fn main() {
         .configure_from_args();
     for row in rows() {
         let mut group = criterion.benchmark_group(row.case);
+        group.sampling_mode(SamplingMode::Flat);
         for contender in row.contenders.iter().filter(|contender| (contender.unavailable)().is_none()) {
-            group.bench_function(contender.peer, |bencher| bencher.iter_custom(contender.run));
+            group.bench_function(contender.peer, |bencher| {
+                bencher.iter_custom(|iterations| (contender.run)(iterations * u64::from(OPS)) / OPS);
+            });
         }
         group.finish();
     }
