@@ -162,8 +162,8 @@ fn make(
         timed = true;
     }
     budgeted |= aside.as_ref().is_some_and(|aside| aside.extras.cpu_budget.is_some());
-    let Origin { here, ledger, owner, id, now, class, made_in } = current::origin(class, place);
+    let Origin { ledger, owner, id, now, class, made_in } = current::origin(class, place);
     let (made_in, made_in_id) = made_in.map_or((None, 0), |(class, id)| (Some(class), id));
     let birth = Birth { ledger, owner, class, parent, opened: now, place, made_in, made_in_id };
-    Context::new(Plan { id, budgeted, timed, birth, aside }, here)
+    Context::new(Plan { id, budgeted, timed, birth, aside })
 }

@@ -23,7 +23,6 @@
 //! top what users call. A file knows only what is below it; `docs/architecture.md` has the picture.
 
 mod account;
-mod barrier;
 pub mod bridges;
 mod builder;
 mod cancel;

@@ -33,11 +33,11 @@ const CONTEXT: Crate = Crate {
         &["current"],
         &["node"],
         &["cancel", "class", "journal", "value"],
-        &["barrier", "cells", "clock"],
+        &["cells", "clock"],
         &["usage", "report"],
     ],
     homes: &[
-        ("libc", &["barrier", "clock"]),
+        ("libc", &["clock"]),
         ("log", &["*"]),
         ("parking_lot", &["bridges", "class", "clock", "journal", "node"]),
         ("pin-project-lite", &["*"]),
@@ -101,8 +101,7 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 10] = [
-    "context/src/barrier",
+const FENCES: [&str; 9] = [
     "context/src/clock",
     "context/src/current",
     "context/src/node",

@@ -7,7 +7,7 @@
 //! only lent to it. Fenced, for that.
 #![allow(unsafe_code)]
 
-use super::handle::slot;
+use super::here::here;
 use super::share::{Held, Share};
 use super::{CLEANUP, Place, SLOT, Slot};
 use crate::clock::Clock;
@@ -72,7 +72,7 @@ impl<'a> Frame<'a> {
 
     #[inline(always)]
     fn begin(held: Held, place: Place, kind: FrameKind) -> Self {
-        let slot = slot();
+        let slot = here();
         if kind == FrameKind::Poll {
             slot.count_poll(&held);
         }
@@ -96,7 +96,7 @@ impl<'a> Frame<'a> {
 impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
-        let slot = slot();
+        let slot = here();
         if slot.guards.get() != slot.base.get() {
             undo_guards(&slot, self.kind);
         }

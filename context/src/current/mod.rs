@@ -15,7 +15,7 @@ mod charge;
 mod charge;
 
 mod frames;
-mod handle;
+mod here;
 mod share;
 mod switch;
 
@@ -32,7 +32,7 @@ use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Here, Node};
+use crate::node::{Context, Node};
 use crate::report::ReportKind;
 use share::NOBODY;
 use std::cell::{Cell, RefCell};
@@ -281,18 +281,17 @@ pub(crate) struct Origin {
     pub(crate) class: &'static Class,
     /// What was current there.
     pub(crate) made_in: Option<(&'static Class, u64)>,
-    pub(crate) here: Here,
 }
 
 #[inline(always)]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
-    let slot = handle::slot();
+    let slot = here::here();
     slot.ready();
     let ledger = slot.ledger.get();
     let class = slot.class(class, place);
     let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
     let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
-    Origin { ledger, owner, id, now, class, made_in, here: handle::here(&slot) }
+    Origin { ledger, owner, id, now, class, made_in }
 }
 
 /// The timer of an event loop, for deadlines.

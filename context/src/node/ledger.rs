@@ -1,14 +1,12 @@
 //! The ledger of one thread: what it charged that is not in a context's own cells, and which contexts it owns.
 
-use super::bias::{Biased, Inside};
 use super::memory::Nodes;
 use super::raw::Node;
-use crate::barrier;
 use crate::cancel::Reason;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
 use crate::clock::RemoteClock;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +32,7 @@ pub(crate) struct Ledger {
     pub(crate) parked: Cell64,
     /// Which context's slice runs now, for readers on other threads.
     pub(crate) running: Running,
-    pub(super) live: Biased<Live>,
+    pub(super) live: Mutex<Live>,
 }
 
 /// The contexts of one ledger: those that are not gone, and what is left of those that are.
@@ -145,7 +143,7 @@ impl Ledger {
             negative: Cell64::new(),
             parked: Cell64::new(),
             running: Running::new(),
-            live: Biased::new(Live::new()),
+            live: Mutex::new(Live::new()),
         }
     }
 
@@ -155,8 +153,6 @@ impl Ledger {
 
     /// A ledger for the calling thread.
     pub(crate) fn open() -> &'static Self {
-        // Takes its time once a process: better here than in the midst of a loop.
-        barrier::is_available();
         let ledger = Self::reuse().unwrap_or_else(|| {
             let ledger: &'static Self = Box::leak(Box::new(Self::new()));
             LEDGERS.write().push(ledger);
@@ -217,7 +213,7 @@ impl Ledger {
 }
 
 /// All registries of the process, held.
-pub(crate) struct Everything<'a>(Vec<Inside<'a, Live>>);
+pub(crate) struct Everything<'a>(Vec<MutexGuard<'a, Live>>);
 
 impl Everything<'_> {
     /// Every node that is not gone.

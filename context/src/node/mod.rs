@@ -1,6 +1,5 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
-mod bias;
 mod control;
 pub(crate) mod hooks;
 mod late;
@@ -11,7 +10,7 @@ mod tree;
 
 pub(crate) use control::{Aside, Extras, FinishHook, Shown};
 pub use raw::Context;
-pub(crate) use raw::{Birth, Here, Node, Plan, retire};
+pub(crate) use raw::{Birth, Node, Plan};
 
 use crate::cancel::{Cancelled, Reason};
 use crate::cells::Tally;
@@ -58,7 +57,7 @@ static SENTINEL: LazyLock<Context> = LazyLock::new(|| {
         made_in: None,
         made_in_id: 0,
     };
-    Context::new(Plan { id: 0, budgeted: false, timed: false, birth, aside: None }, Here::NOWHERE)
+    Context::new(Plan { id: 0, budgeted: false, timed: false, birth, aside: None })
 });
 
 impl Context {

@@ -15,14 +15,12 @@
 #![allow(unsafe_code)]
 
 use super::Name;
-use super::bias::Inside;
 use super::control::{Aside, Control};
 use super::late::Late;
-use super::ledger::{Ledger, Live};
+use super::ledger::Ledger;
 use super::tree;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::{self, Class};
-use std::marker::PhantomData;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -134,23 +132,6 @@ pub(crate) struct Plan {
     pub(crate) aside: Option<Box<Aside>>,
 }
 
-/// The number of the books that are open on the calling thread, which no other thread has or ever had. Not `Send`.
-#[derive(Clone, Copy)]
-pub(crate) struct Here(u64, PhantomData<*const ()>);
-
-impl Here {
-    /// On a thread without books.
-    pub(crate) const NOWHERE: Self = Self(0, PhantomData);
-
-    /// # Safety
-    ///
-    /// `id` is that of the ledger which was opened on the calling thread, or 0.
-    #[inline]
-    pub(crate) unsafe fn new(id: u64) -> Self {
-        Self(id, PhantomData)
-    }
-}
-
 /// One unit of work that is billed and named: a request, a background process, or a part of either.
 ///
 /// A cheap handle: cloning counts, nothing is copied. Two handles are equal if they are of the same context. When the
@@ -176,8 +157,8 @@ unsafe impl Sync for Context {}
 impl Context {
     /// Makes the node and its first handle, and enters it in its owner's registry and in its parent's children.
     #[inline(always)]
-    pub(crate) fn new(plan: Plan, here: Here) -> Self {
-        let mut live = enter(plan.birth.ledger, plan.birth.owner, here);
+    pub(crate) fn new(plan: Plan) -> Self {
+        let mut live = plan.birth.ledger.live.lock();
         let mut memory = live.nodes.take();
         // SAFETY: the memory is vacant, so ours alone (rule 5).
         unsafe { memory.as_mut() }.begin(plan);
@@ -211,10 +192,19 @@ impl Context {
 
     /// Gives up this handle, in its drop: whether it was the last one, so that the node is to [`retire`].
     #[inline]
-    pub(crate) fn give_up(&mut self) -> bool {
+    fn give_up(&self) -> bool {
         let handles = &self.node().handles;
         // If this is the only handle, nobody can make another meanwhile: no need to count down.
         handles.load(Ordering::Acquire) == 1 || handles.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+impl Drop for Context {
+    #[inline]
+    fn drop(&mut self) {
+        if self.give_up() {
+            retire(self.0);
+        }
     }
 }
 
@@ -301,16 +291,6 @@ impl Node {
     }
 }
 
-/// The registry of a node whose owner is, or was, the ledger under that number. No code that is not known here may run
-/// as long as it is held.
-#[inline(always)]
-fn enter(ledger: &'static Ledger, owner: u64, here: Here) -> Inside<'static, Live> {
-    // SAFETY: if it was opened on this thread (see `Here`) then it has been nobody else's since: it is not opened for
-    // another thread while a node of this owner is in it, and then only after it was locked (`Ledger::reuse`). Both who
-    // call this move addresses and add numbers.
-    unsafe { ledger.live.enter(here.0 == owner) }
-}
-
 /// What a node that was had, and memory does not keep.
 type Remains = (Option<Context>, Option<Box<Aside>>, Option<Box<Abroad>>);
 
@@ -318,8 +298,7 @@ type Remains = (Option<Context>, Option<Box<Aside>>, Option<Box<Abroad>>);
 ///
 /// A loop, not a recursion: a chain of a million nested contexts must not overflow the stack.
 #[inline(never)]
-pub(crate) fn retire(context: &mut Context, here: Here) {
-    let mut dying = context.0;
+fn retire(mut dying: NonNull<Node>) {
     loop {
         // SAFETY: rule 1: handles are zero, or the one that is being dropped, and only this call ends it; the registry
         // still shows it (rule 3).
@@ -330,7 +309,7 @@ pub(crate) fn retire(context: &mut Context, here: Here) {
         }
         super::fold(node, dying);
         let (name, place) = (node.name(), node.birth.place);
-        let mut live = enter(node.birth.ledger, node.birth.owner, here);
+        let mut live = node.birth.ledger.live.lock();
         live.settle(node);
         // SAFETY: rules 1 and 3: no handle, no share and (unlinked by `fold`) no parent points here any more; who reads
         // through the registry holds its lock, which we have.
@@ -342,7 +321,7 @@ pub(crate) fn retire(context: &mut Context, here: Here) {
             super::contain(name, place, || drop((aside, abroad)));
         }
         let Some(parent) = parent else { return };
-        let mut parent = std::mem::ManuallyDrop::new(parent);
+        let parent = std::mem::ManuallyDrop::new(parent);
         if !parent.give_up() {
             return;
         }
