@@ -1,6 +1,6 @@
 //! Trap 16: panics where nobody expects them. By enumeration: where it panics, and what becomes of the handle.
 
-use crate::books::{assert_balanced, on_own_thread};
+use crate::books::on_balanced_thread;
 use crate::trace::{PanicOnDrop, panic_quietly};
 use crate::watch::Watch;
 use context::{Context, ReportKind};
@@ -115,7 +115,7 @@ fn expected(bomb: Bomb, owner: Owner) -> Option<&'static str> {
 
 #[test]
 fn trap_16_every_panic_with_every_end_of_the_handle() {
-    on_own_thread(|| {
+    on_balanced_thread(|| {
         let watch = Watch::here();
         for bomb in BOMBS {
             for owner in OWNERS {
@@ -142,7 +142,6 @@ fn trap_16_every_panic_with_every_end_of_the_handle() {
                 assert!(unheard.iter().all(|kind| *kind == ReportKind::UnhandledPanic));
             }
         }
-        assert_balanced();
     });
 }
 
@@ -164,7 +163,7 @@ impl Drop for Explodes {
 
 #[test]
 fn trap_16_a_join_waker_that_panics_when_woken_and_when_dropped() {
-    on_own_thread(|| {
+    on_balanced_thread(|| {
         let runtime = Runtime::new().unwrap();
         runtime.block_on(async {
             let mut task = Box::pin(runtime::spawn_in(&Context::root("trap 16"), yield_now()));
@@ -177,7 +176,6 @@ fn trap_16_a_join_waker_that_panics_when_woken_and_when_dropped() {
             assert!(dropped.is_err());
             assert_eq!(Context::current().class(), "main");
         });
-        assert_balanced();
     });
 }
 
@@ -194,7 +192,7 @@ fn trap_16_a_destructor_may_use_the_runtime_while_panicking() {
             Context::root("trap 16 scope").scope(|| ());
         }
     }
-    on_own_thread(|| {
+    on_balanced_thread(|| {
         let runtime = Runtime::new().unwrap();
         runtime.block_on(async {
             let task = runtime::spawn_in(&Context::root("trap 16"), async {
@@ -205,6 +203,5 @@ fn trap_16_a_destructor_may_use_the_runtime_while_panicking() {
             settle().await;
             assert_eq!(Context::current().class(), "main");
         });
-        assert_balanced();
     });
 }
