@@ -6,7 +6,7 @@
 
 mod program;
 
-use crate::books::{ATTEMPTS, CORRECTION_MAX, is_little_corrected, on_own_thread, parts, residual};
+use crate::books::{CORRECTION_MAX, is_little_corrected, on_own_thread, parts, residual};
 use context::{Accounts, Clock, Usage};
 use program::{CLASSES, Outcome, run};
 
@@ -70,8 +70,11 @@ fn assert_little_correction(sums: &Sums) {
     assert!(sums.correction <= limit, "{} ns corrected of {}", sums.correction, sums.thread_cpu);
 }
 
-/// Of each program one attempt has to keep the bound of the correction: see [`ATTEMPTS`]. The sums of all attempts are
-/// held to it below.
+/// A program lasts for a millisecond, and a hypervisor may take stolen time out of the thread clock in it, which is more
+/// than P7 allows for so short a time. What we book wrong we book wrong each time; so one attempt of a seed has to keep
+/// the bound. That the parts are the whole is asserted of all of them, and the sums are held to the bound below.
+const ATTEMPTS: u32 = 4;
+
 fn conserve(programs: u64, clock: Clock) {
     let first = number("BURSAR_PROGRAM_SEED", 0);
     let before = classes();

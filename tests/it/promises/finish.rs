@@ -1,6 +1,6 @@
 //! P9: open, finished, gone.
 
-use crate::books::{assert_balanced, lives, manual_runtime, ns, on_balanced_thread, on_manual_clock, pass};
+use crate::books::{assert_balanced, lives, manual_runtime, ns, on_manual_clock, on_own_thread, pass};
 use crate::promise::cut;
 use crate::trace::{Trace, panic_quietly};
 use crate::watch::Watch;
@@ -173,7 +173,7 @@ fn p09_late_work_is_kept_in_the_class_totals() {
 
 #[test]
 fn p09_the_tail_of_the_slice_that_finished_is_no_news() {
-    on_balanced_thread(|| {
+    on_own_thread(|| {
         let watch = Watch::here();
         let runtime = runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -187,12 +187,13 @@ fn p09_the_tail_of_the_slice_that_finished_is_no_news() {
             assert!(request.usage().late_cpu > ns(0), "it is charged as late all the same");
         });
         assert_eq!(watch.kinds(), []);
+        assert_balanced();
     });
 }
 
 #[test]
 fn p09_nor_is_the_tail_when_there_were_hooks_to_run() {
-    on_balanced_thread(|| {
+    on_own_thread(|| {
         let watch = Watch::here();
         let runtime = runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -211,6 +212,7 @@ fn p09_nor_is_the_tail_when_there_were_hooks_to_run() {
             request.scope(|| crate::books::work(1_000));
         });
         assert_eq!(watch.kinds(), [ReportKind::LateWork]);
+        assert_balanced();
     });
 }
 

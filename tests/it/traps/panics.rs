@@ -115,12 +115,12 @@ fn expected(bomb: Bomb, owner: Owner) -> Option<&'static str> {
 
 #[test]
 fn trap_16_every_panic_with_every_end_of_the_handle() {
-    on_balanced_thread(|| {
+    on_balanced_thread(|clock| {
         let watch = Watch::here();
         for bomb in BOMBS {
             for owner in OWNERS {
                 let alive = Rc::new(());
-                let runtime = Runtime::new().unwrap();
+                let runtime = Runtime::builder().clock(clock).build().unwrap();
                 runtime.block_on(async {
                     let task = runtime::spawn_in(&Context::root("trap 16"), explosive(bomb, alive.clone()));
                     assert_eq!(treat(task, owner).await, expected(bomb, owner), "{bomb:?} {owner:?}");
@@ -163,8 +163,8 @@ impl Drop for Explodes {
 
 #[test]
 fn trap_16_a_join_waker_that_panics_when_woken_and_when_dropped() {
-    on_balanced_thread(|| {
-        let runtime = Runtime::new().unwrap();
+    on_balanced_thread(|clock| {
+        let runtime = Runtime::builder().clock(clock).build().unwrap();
         runtime.block_on(async {
             let mut task = Box::pin(runtime::spawn_in(&Context::root("trap 16"), yield_now()));
             let foreign = Waker::from(Arc::new(Explodes));
@@ -192,8 +192,8 @@ fn trap_16_a_destructor_may_use_the_runtime_while_panicking() {
             Context::root("trap 16 scope").scope(|| ());
         }
     }
-    on_balanced_thread(|| {
-        let runtime = Runtime::new().unwrap();
+    on_balanced_thread(|clock| {
+        let runtime = Runtime::builder().clock(clock).build().unwrap();
         runtime.block_on(async {
             let task = runtime::spawn_in(&Context::root("trap 16"), async {
                 let _busy = Busy;

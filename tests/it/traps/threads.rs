@@ -2,7 +2,7 @@
 
 #![allow(clippy::async_yields_async, reason = "a handle that leaves its runtime is what is looked at")]
 
-use crate::books::{on_balanced_thread, on_own_thread};
+use crate::books::{assert_balanced, on_own_thread};
 use crate::promise::Promise;
 use crate::random::Random;
 use context::{Context, Reason};
@@ -60,7 +60,7 @@ fn trap_01_wakers_are_woken_cloned_and_dropped_on_other_threads_with_and_without
         }
     };
     let threads = [thread::spawn(stress(1, true)), thread::spawn(stress(2, false))];
-    on_balanced_thread(|| {
+    on_own_thread(|| {
         let runtime = Runtime::new().unwrap();
         runtime.block_on(async {
             for round in 0..400_u64 {
@@ -74,6 +74,7 @@ fn trap_01_wakers_are_woken_cloned_and_dropped_on_other_threads_with_and_without
                 }
             }
         });
+        assert_balanced();
     });
     done.store(true, SeqCst);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
