@@ -15,6 +15,7 @@ use crate::journal as sentinel;
 use crate::node::{Context, Name};
 use crate::report::ReportKind;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 
 /// One guard that is alive.
 pub(super) struct Guarded {
@@ -47,7 +48,8 @@ impl FrameKind {
 
 /// A stretch of the stack in which another context is current. Restores on drop, also on unwind.
 pub(crate) struct Frame<'a> {
-    before: Held,
+    /// Taken in the destructor.
+    before: ManuallyDrop<Held>,
     lender: PhantomData<&'a Context>,
     place: Option<Place>,
     base: u32,
@@ -80,7 +82,7 @@ impl<'a> Frame<'a> {
         let place = slot.place.replace(Some(place));
         let lends = slot.lends.replace(true);
         let base = slot.base.replace(slot.guards.get());
-        Self { before, lender: PhantomData, place, base, lends, kind }
+        Self { before: ManuallyDrop::new(before), lender: PhantomData, place, base, lends, kind }
     }
 
     /// The frame of an event loop: between polls its own account is current.
@@ -88,7 +90,8 @@ impl<'a> Frame<'a> {
         SLOT.with(|slot| slot.use_clock(clock));
         let mut frame = Self::begin(Held::LOOP, place, FrameKind::Scope);
         // A loop's guard may be carried out of the frame it began in, so it must not keep what was lent to that.
-        frame.before = std::mem::replace(&mut frame.before, Held::NOBODY).into_owned();
+        let before = std::mem::replace(&mut *frame.before, Held::NOBODY);
+        *frame.before = before.into_owned();
         frame
     }
 }
@@ -103,7 +106,8 @@ impl Drop for Frame<'_> {
         slot.base.set(self.base);
         slot.place.set(self.place);
         slot.lends.set(self.lends);
-        let before = std::mem::replace(&mut self.before, Held::NOBODY);
+        // SAFETY: taken here alone, and this is the destructor.
+        let before = unsafe { ManuallyDrop::take(&mut self.before) };
         let inner = slot.switch(before);
         if slot.dead.get() > 0 {
             reap(&slot);
