@@ -38,6 +38,10 @@ pub struct Line {
     pub measure: fn(u64) -> f64,
 }
 
+/// The figures that are to be flat, by their first line.
+pub(crate) const IDLE_TASKS: &str = "A poll of two tasks taking turns, n tasks idle";
+pub(crate) const CONTEXTS: &str = "Contexts: n alive, and one is entered or made";
+
 const MILLION: u64 = 1_000_000;
 const BURSAR_ONE: &str = "bursar, one context";
 const BURSAR_EACH: &str = "bursar, a context per task";
@@ -63,7 +67,7 @@ fn of_tasks() -> Vec<Figure> {
         },
         Figure {
             name: "growth-idle-tasks",
-            title: "A poll of two tasks taking turns, n tasks idle",
+            title: IDLE_TASKS,
             size: "idle tasks",
             unit: "ns",
             sizes: decades(MILLION),
@@ -74,7 +78,7 @@ fn of_tasks() -> Vec<Figure> {
         },
         Figure {
             name: "growth-contexts",
-            title: "Contexts: n alive, and one is entered or made",
+            title: CONTEXTS,
             size: "live contexts",
             unit: "ns",
             sizes: decades(100_000),

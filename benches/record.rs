@@ -21,12 +21,19 @@ pub const CPU_MS: &str = "CPU ms";
 pub const P50_US: &str = "p50 us";
 /// Lateness: one in a hundred is later.
 pub const P99_US: &str = "p99 us";
+/// What an operation costs beside the greatest number of others of its kind, to what it costs beside one.
+pub const GROWTH: &str = "cost beside most, to beside one";
 /// Why there is no number; the value is a text.
 pub const UNAVAILABLE: &str = "unavailable";
 
 /// The unit of ratios to tokio, each taken within a repetition, their median.
 pub fn ratio_of(unit: &str) -> String {
     format!("{unit} ratio")
+}
+
+/// Where the documents are that targets write when they are given `--write`.
+pub fn documents() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "docs", "performance"].iter().collect()
 }
 
 /// One number.

@@ -8,13 +8,13 @@
 //! first rung, which are the second's; a system call of the third is one instruction there.
 //!
 //! - `cargo bench -p benches --no-default-features --bench accounting -- [WORD..] [--reps N]`;
-//! - `.. -- --write docs/performance`: leaves `accounting.md` there, too.
+//! - `.. -- --write`: leaves `accounting.md` there, too.
 //!
 //! What would make it worse: a second reading of the clock a switch; a switch where the context is the same; a charge that
 //! is shared with other threads.
 
 use benches::case::lockstep;
-use benches::{Row, peer, rows};
+use benches::{Row, peer, record, rows};
 use context::Clock;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,8 @@ fn collected(program: &Path, case: &str, level: &Level, ops: u64) -> Option<u64>
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .args([&format!("--toggle-collect={}", lockstep::CLIENT), "--collect-atstart=yes"])
+            .args(lockstep::LEFT_OUT.map(|function| format!("--toggle-collect={function}")))
+            .arg("--collect-atstart=yes")
             .arg(program)
             .args([CHILD, case, level.rung, &ops.to_string(), &SLOWNESS.to_string()])
             .output()
@@ -141,15 +142,13 @@ fn measure(arguments: Vec<String>) {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} wants a value"));
         match argument.as_str() {
             "--reps" => repetitions = value().parse().expect("--reps takes a number"),
-            "--write" => folder = Some(root().join(value())),
+            "--write" => folder = Some(record::documents()),
             _ => words.push(argument),
         }
     }
     let programs: Vec<PathBuf> = LEVELS.iter().map(program).collect();
-    let mut document = String::from(
-        "# What accounting costs\n\nWritten by `cargo bench -p benches --no-default-features --bench accounting -- \
-         --write docs/performance`.\n",
-    );
+    let mut document =
+        String::from("# What accounting costs\n\nWritten by `cargo bench -p benches -- --write`.\n");
     let rows = cases(&words);
     document += &table("ns an operation", &rows, |row| times(&programs, row, repetitions));
     document += &table("User instructions an operation", &rows, |row| {

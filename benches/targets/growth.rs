@@ -6,12 +6,13 @@
 //! that grows, `instructions` counts a poll at several sizes: instructions know no caches.)
 //!
 //! - `cargo bench -p benches --bench growth -- [WORD..] [--reps N] [--max N]`: figures whose title contains a word;
-//! - `.. -- --write docs/performance`: leaves `growth.md`, `growth.tsv` and the pictures there, too.
+//! - `.. -- --write`: leaves `growth.md`, `growth.tsv` and the pictures there, too.
 //!
 //! What would make it worse: anything that is walked, searched or moved as a whole.
 
 use benches::growth::{Figure, Line, ask, figures};
 use benches::plot::{Plot, grouped};
+use benches::record::{self, GROWTH, Record};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,7 +46,7 @@ impl Options {
             match argument.as_str() {
                 "--reps" => options.repetitions = value().parse().expect("--reps takes a number"),
                 "--max" => options.most = value().parse().expect("--max takes a number"),
-                "--write" => options.folder = Some(root().join(value())),
+                "--write" => options.folder = Some(record::documents()),
                 _ => options.words.push(argument),
             }
         }
@@ -55,11 +56,6 @@ impl Options {
     fn wants(&self, figure: &Figure) -> bool {
         self.words.is_empty() || self.words.iter().any(|word| figure.title.contains(word.as_str()))
     }
-}
-
-/// Cargo runs a bench in its package's folder.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the root")
 }
 
 // ---- one point -----------------------------------------------------------------------------------------------------
@@ -95,19 +91,23 @@ struct Table<'a> {
 }
 
 fn measure(options: &Options) {
-    let mut document = String::from(
-        "# Cost against size\n\nWritten by `cargo bench -p benches --bench growth -- --write docs/performance`.\n",
-    );
+    let mut document =
+        String::from("# Cost against size\n\nWritten by `cargo bench -p benches -- --write`.\n");
     let mut tsv = String::new();
+    let mut record = Record::new("growth");
     for figure in figures().iter().filter(|figure| options.wants(figure)) {
         let table = Table::measure(figure, options);
         println!("{}", table.markdown());
         document += &table.markdown();
         tsv += &table.tsv();
+        if let Some(growth) = table.growth() {
+            record.number(figure.title, "bursar", GROWTH, growth);
+        }
         if let Some(folder) = &options.folder {
             write(&folder.join(format!("{}.svg", figure.name)), &table.svg());
         }
     }
+    record.save().expect("a file below `target`");
     if let Some(folder) = &options.folder {
         write(&folder.join("growth.md"), &document);
         write(&folder.join("growth.tsv"), &tsv);
@@ -132,6 +132,12 @@ impl<'a> Table<'a> {
             (size, costs.into_iter().map(median).collect())
         });
         Self { figure, rows: rows.collect() }
+    }
+
+    /// What the first line costs at the greatest size, to the smallest.
+    fn growth(&self) -> Option<f64> {
+        let [(_, least), .., (_, most)] = &self.rows[..] else { return None };
+        Some(most[0]? / least[0]?)
     }
 
     fn markdown(&self) -> String {

@@ -56,7 +56,9 @@ const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 const REBASE: &str = "cargo bench -p benches --no-default-features --bench instructions -- --rebase";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    // `--write` is for those targets that have something to write.
+    let is_mine = |argument: &String| argument != "--bench" && argument != "--write";
+    let arguments: Vec<String> = env::args().skip(1).filter(is_mine).collect();
     match arguments.first().map(String::as_str) {
         Some(CHILD) => run_one(&arguments[1..]),
         _ if Command::new("valgrind").arg("--version").output().is_err() => {
@@ -130,7 +132,8 @@ fn collected(case: &str, peer: &str, ops: u64) -> Result<(u64, String), String> 
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap_or_default())
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args([&format!("--toggle-collect={}", lockstep::CLIENT), "--collect-atstart=yes"])
+        .args(lockstep::LEFT_OUT.map(|function| format!("--toggle-collect={function}")))
+        .arg("--collect-atstart=yes")
         .arg(this)
         .args([CHILD, case, peer, &ops.to_string()])
         .output()

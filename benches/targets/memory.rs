@@ -26,7 +26,9 @@ const UNCOUNTED: &str = "remote";
 const CHILD: &str = "--run-one";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    // `--write` is for those targets that have something to write.
+    let is_mine = |argument: &String| argument != "--bench" && argument != "--write";
+    let arguments: Vec<String> = std::env::args().skip(1).filter(is_mine).collect();
     if arguments.first().is_some_and(|first| first == CHILD) {
         println!("{}", grown(&arguments[1], &arguments[2]));
         return;

@@ -4,10 +4,10 @@
 
 use benches::reach::{Bound, GOALS, Goal, Verdict};
 use benches::record::{
-    ALLOCATIONS, BYTES, CPU_MS, Entry, INSTRUCTIONS, NS, P50_US, P99_US, UNAVAILABLE, load, ratio_of,
+    ALLOCATIONS, BYTES, CPU_MS, Entry, INSTRUCTIONS, NS, P50_US, P99_US, UNAVAILABLE, documents, load,
+    ratio_of,
 };
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// What stands in another table than the runtimes do: tokio with something around each task.
 const FOLLOWED: &str = "tokio + ";
@@ -17,14 +17,14 @@ pub(crate) fn print() {
 }
 
 pub(crate) fn write() {
-    let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "docs", "performance"].iter().collect();
+    let folder = documents();
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("table.md"), document(&load().unwrap_or_default())).expect("a file in `docs`");
 }
 
 fn document(entries: &[Entry]) -> String {
     let mut text = String::from("# What is reached, and beside whom\n\n");
-    text += "Written by `cargo bench -p benches --bench ratios -- --table --write` from what all targets measured.\n";
+    text += "Written by `cargo bench -p benches -- --write`.\n";
     text += &machine();
     text += &reached(entries);
     let runtimes = |entry: &Entry| !entry.peer.starts_with(FOLLOWED) && !follows(entries, entry);
