@@ -10,7 +10,8 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread::{self, JoinHandle};
 
 /// Connections in use.
 const ACTIVE: u64 = 50;
@@ -56,13 +57,13 @@ async fn serve<P: Network>(n: u64) -> (f64, f64) {
     P::yield_now().await;
     let bytes = (resident() - before) / n as f64;
     let began = Stopwatch::start();
-    clients.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("the clients listen");
+    clients.input.write_all(b"\n").expect("the clients listen");
     for task in in_use {
         task.await.expect("the task neither panics nor is aborted");
     }
     let took = began.elapsed();
-    drop(clients.stdin.take());
-    clients.wait().expect("the clients end");
+    drop(clients.input);
+    clients.end.join().expect("the clients end");
     (took.as_secs_f64() * 1e6 / (ROUNDS * active) as f64, bytes)
 }
 
@@ -87,12 +88,25 @@ fn raise_limit() {
 
 // ---- the clients ---------------------------------------------------------------------------------------------------
 
-fn start_clients(address: SocketAddr, n: u64) -> Child {
+struct Clients {
+    input: ChildStdin,
+    end: JoinHandle<()>,
+}
+
+fn start_clients(address: SocketAddr, n: u64) -> Clients {
     let this = std::env::current_exe().expect("the path of this program");
     let arguments = [u64::from(address.port()), n, ROUNDS].map(|number| number.to_string());
     let mut command = Command::new(this);
     command.arg(CLIENTS).args(arguments).stdin(Stdio::piped());
-    command.spawn().expect("this program runs again")
+    let mut clients = command.spawn().expect("this program runs again");
+    let input = clients.stdin.take().expect("a pipe");
+    let end = thread::spawn(move || {
+        // One that cannot connect is the end of all, and nobody should wait for the rest.
+        if !clients.wait().expect("a child").success() {
+            std::process::exit(1);
+        }
+    });
+    Clients { input, end }
 }
 
 /// What this program does when it is asked to be the clients; false if it is not.
@@ -124,6 +138,8 @@ pub fn ask(arguments: &[String]) -> bool {
 fn connect(server: SocketAddrV4, number: u64) -> TcpStream {
     let from = Ipv4Addr::new(127, 0, 0, 2 + (number / AN_ADDRESS) as u8);
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Ports that earlier runs have used may still rest.
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
     rustix::net::bind(&socket, &SocketAddrV4::new(from, 0)).expect("a free port");
     rustix::net::connect(&socket, &server).expect("the server listens");
     let stream = TcpStream::from(socket);

@@ -86,7 +86,7 @@ fn reached(entries: &[Entry]) -> String {
 fn line(goal: &Goal, verdict: Verdict) -> String {
     let (what, bound) = match goal.bound {
         Bound::Ratio(most) => (format!("{}, ratio to tokio", goal.unit), format!("{most:.2}")),
-        Bound::AtMost(most) => (goal.unit.to_owned(), format!("{most:.0}")),
+        Bound::AtMost(most) => (goal.unit.to_owned(), format!("{most}")),
     };
     let shown = |number: f64| match goal.bound {
         Bound::Ratio(_) => format!("{number:.2}"),
