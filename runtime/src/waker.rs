@@ -1,11 +1,13 @@
 //! Waking a task, from anywhere. **Fenced**, for the vtable that a [`Waker`] is made of.
 //!
 //! A waker is a [`Packed`] handle where others keep a pointer. It owns nothing: a clone is a copy, a drop does nothing, none of the
-//! two touches memory, and a waker may be kept, sent or leaked for as long as one likes. Waking compares the runtime:
+//! two touches memory, and a waker may be kept, sent or leaked for as long as one likes. Waking looks the handle up in the
+//! runtime of this thread:
 //!
-//! - it runs on this thread: queue the task. No atomic instruction;
-//! - it does not (another thread; or this one, outside of its loop): leave a message in its inbox, see [`crate::inbox`];
-//! - it is gone: nothing.
+//! - a task there has it: queue the task. One comparison, no atomic instruction;
+//! - it is another runtime's (on another thread, or outside of its loop): leave a message in its inbox, see
+//!   [`crate::inbox`];
+//! - it is stale, or its runtime is gone: nothing.
 //!
 //! Wakes only queue. They run no user code, drop no future and do not block.
 //!

@@ -13,7 +13,7 @@
 //! Who may touch what:
 //!
 //! 1. `vtable`, `id` and `place` never change; anyone with a reference to the task reads them.
-//! 2. `share` and `ends_context` change only through `&mut Task`, so the `&Share` of [`Task::split`] is good for as long
+//! 2. `share` and `ending` change only through `&mut Task`, so the `&Share` of [`Task::split`] is good for as long
 //!    as the borrow.
 //! 3. `stage` says what `contents` holds. It and `contents` are touched only through [`Contents`], which borrows the task
 //!    mutably and of which there is one at a time.
