@@ -3,7 +3,7 @@
 //! Client and server share one thread, and the client asks on all connections at once when it has all the answers. So
 //! every wait of the server brings 50 requests, in the same order, on every machine and under any emulator: with a client
 //! on a thread of its own it is chance whether a wait brings 1 or 50. What the client does is one function,
-//! [`Client::next_round`], which callgrind is told to leave out; what is left of it is the poll of its task, a fiftieth
+//! `Client::next_round`, which callgrind is told to leave out; what is left of it is the poll of its task, a fiftieth
 //! of a request's.
 //!
 //! What would make it worse: a visit to the event, the source or the task more than once a request; checks around a read;
