@@ -5,6 +5,7 @@ mod http;
 mod idle;
 pub mod lockstep;
 mod ping_pong;
+mod pinned;
 mod remote;
 mod sleeps;
 mod spawn;

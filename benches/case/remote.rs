@@ -1,9 +1,11 @@
 //! Waking from another thread: the latency of one wake of a loop that sleeps, and ns per wake of many.
 //!
 //! What would make it worse: a system call a wake instead of one a sleep, a lock that is held while waking, a loop
-//! that does not look into its inbox between polls. The latency is the kernel's for the greater part.
+//! that does not look into its inbox between polls. The latency is the kernel's for the greater part; on one processor
+//! it would be the length of the waker's time slice, so each of the two threads has its own.
 
 use super::Case;
+use super::pinned::Pinned;
 use crate::Peer;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ impl<P: Peer> Case<P> for Latency {
         let woken_at = Arc::new(AtomicU64::new(0));
         let stamp = woken_at.clone();
         let helper = thread::spawn(move || {
+            let _pinned = Pinned::to(1);
             for waker in requests {
                 let asked = Instant::now();
                 // Until the loop has gone to sleep.
@@ -35,6 +38,7 @@ impl<P: Peer> Case<P> for Latency {
                 waker.wake();
             }
         });
+        let _pinned = Pinned::to(0);
         let mut latencies: Vec<u64> = P::block_on(async {
             let mut latencies = Vec::new();
             for _ in 0..ops {

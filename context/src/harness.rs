@@ -78,11 +78,7 @@ impl Drop for LoopGuard {
 /// [`idle`] before running anything that is not a task's.
 #[inline(always)]
 pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: impl FnOnce() -> R) -> R {
-    let (output, is_budgeted) = current::poll(share, place, woken, f);
-    if is_budgeted {
-        share.context().check_budget();
-    }
-    output
+    current::poll(share, place, woken, f)
 }
 
 /// Runs `f` on the account of `share` like [`poll`], but counts no poll: for the drop of a task, or its last wake.

@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) watches_polls: bool,
     /// A list of wakers that is empty between uses; kept for its memory.
     pub(crate) due: Cell<Vec<Waker>>,
+    /// Short buffers that are written as one; kept for its memory.
+    pub(crate) gathered: Cell<Vec<u8>>,
     /// The threads of `spawn_blocking`.
     pub(crate) pool: Pool<()>,
     /// Jobs on other threads whose end will wake somebody here: paused time does not jump over them.
@@ -79,6 +81,7 @@ impl Core {
             budget: Cell::new(BUDGET),
             watches_polls: config.track_wakers || config.slow_poll.is_some(),
             due: Cell::new(Vec::new()),
+            gathered: Cell::new(Vec::new()),
             pool: Pool::new(pool_settings(&config), || ()),
             elsewhere: Arc::default(),
             tracking: config.track_wakers.then(Tracking::default),

@@ -137,21 +137,14 @@ fn empty_inbox(core: &Core) {
     }
 }
 
-/// Polls what is ready, in order; what is woken meanwhile goes to the back.
+/// Polls what is ready, in order; what is woken meanwhile goes to the back. Says whether the root is done.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
     for _ in 0..STRETCHES_MAX {
-        for _ in 0..STRETCH_POLLS {
-            match core.tasks.next(|task| poll_task(core, task)) {
-                None => return false,
-                Some(Next::Polled | Next::Stale) => {}
-                Some(Next::Aborted(task)) => drop_task(task, JoinFailure::Cancelled),
-                Some(Next::Bare { woken }) => {
-                    if root(woken) {
-                        return true;
-                    }
-                }
-            }
+        match run_stretch(core, root) {
+            Stretch::Empty => return false,
+            Stretch::RootDone => return true,
+            Stretch::Full => {}
         }
         take_messages(core);
         if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX * harness::slowness() {
@@ -159,6 +152,33 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
         }
     }
     false
+}
+
+/// Why the loop looks up from its polls.
+enum Stretch {
+    /// Nothing is ready.
+    Empty,
+    RootDone,
+    /// More may be ready.
+    Full,
+}
+
+/// A few polls in a row. Its own function, so that what it needs stays in registers.
+#[inline(never)]
+fn run_stretch(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> Stretch {
+    for _ in 0..STRETCH_POLLS {
+        match core.tasks.next(|task| poll_task(core, task)) {
+            None => return Stretch::Empty,
+            Some(Next::Polled | Next::Stale) => {}
+            Some(Next::Aborted(task)) => drop_task(task, JoinFailure::Cancelled),
+            Some(Next::Bare { woken }) => {
+                if root(woken) {
+                    return Stretch::RootDone;
+                }
+            }
+        }
+    }
+    Stretch::Full
 }
 
 #[inline(always)]
@@ -347,6 +367,7 @@ fn report_panic(task: &mut Polling<'_>, panic: &(dyn Any + Send)) {
 /// Timers are looked at after the wait and not before, so that a timer's wake-up costs one system call to wait, and not a
 /// second one to look again for I/O.
 fn poll_io(core: &Core) {
+    core.timers.borrow_mut().clear_aside();
     let asleep = core.tasks.queue().is_empty() && core.inbox.fall_asleep();
     let jump = if asleep { jump_target(core) } else { None };
     let wait = if asleep && jump.is_none() { until_next_timer(core) } else { Wait::No };

@@ -429,11 +429,10 @@ pub(crate) fn idle() {
     SLOT.with(Slot::idle);
 }
 
-/// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone.
-///
-/// Returns with the output whether a CPU budget is to be looked at.
+/// One poll of a task from the loop: `share` is put in place if it is not, and stays; guards left behind are undone, and
+/// a CPU budget is looked at.
 #[inline(always)]
-pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> (R, bool) {
+pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
     SLOT.with(|slot| {
         let Some(node) = share.own_node() else { return poll_elsewhere(slot, share, place, woken, f) };
         charge::resume(slot, share, node, place, woken);
@@ -443,24 +442,33 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
         std::mem::forget(unwinding);
         drop(visit);
         charge::count(slot, node);
-        (output, node.budgeted)
+        if node.budgeted {
+            check_budget(share);
+        }
+        output
     })
+}
+
+#[cold]
+#[inline(never)]
+fn check_budget(share: &Share) {
+    share.context().check_budget();
 }
 
 /// The same in a context that another thread made, or in none.
 #[cold]
 #[inline(never)]
-fn poll_elsewhere<R>(
-    slot: &Slot,
-    share: &Share,
-    place: Place,
-    woken: u64,
-    f: impl FnOnce() -> R,
-) -> (R, bool) {
+fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
     slot.resume_elsewhere(share, place, woken);
-    let _visit = Visit { slot, share };
-    let _counted = Counted { slot, share };
-    (f(), share.node().is_some_and(|node| node.budgeted))
+    let output = {
+        let _visit = Visit { slot, share };
+        let _counted = Counted { slot, share };
+        f()
+    };
+    if share.node().is_some_and(|node| node.budgeted) {
+        check_budget(share);
+    }
+    output
 }
 
 /// The same for what is done on a task's account but is no poll of it.

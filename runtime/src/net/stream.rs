@@ -6,8 +6,13 @@ use std::task::{Context, Poll};
 
 use mio::event::Source;
 
+use crate::current;
 use crate::reactor::Direction;
 use crate::registered::Registered;
+
+/// For the kernel one buffer is less work than a list of two: some 250 ns less, be it 100 bytes or 2,000 (head and body of
+/// a short answer). Of more the copy is dearer than that.
+const GATHERED_MAX: usize = 1024;
 
 /// What can be split in halves.
 pub(super) mod sealed {
@@ -53,7 +58,7 @@ where
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = room(bufs.iter().map(|buf| buf.len()));
-        self.poll_transfer(Direction::Write, length, cx, |mut source| source.write_vectored(bufs))
+        self.poll_transfer(Direction::Write, length, cx, |source| write_several(source, bufs, length))
     }
 
     pub(super) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -71,8 +76,29 @@ where
 
     pub(super) fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let length = room(bufs.iter().map(|buf| buf.len()));
-        self.try_transfer(Direction::Write, length, |mut source| source.write_vectored(bufs))
+        self.try_transfer(Direction::Write, length, |source| write_several(source, bufs, length))
     }
+}
+
+/// Writes what a list of buffers holds, `length` bytes as [`room`] counts them.
+///
+/// Up to [`GATHERED_MAX`] bytes are put together and sent as one buffer.
+fn write_several<S>(mut source: &S, bufs: &[IoSlice<'_>], length: usize) -> io::Result<usize>
+where
+    for<'a> &'a S: Write,
+{
+    if bufs.len() < 2 || length == 0 || length > GATHERED_MAX {
+        return source.write_vectored(bufs);
+    }
+    current::with(|core| {
+        let Some(core) = core else { return source.write_vectored(bufs) };
+        let mut gathered = core.gathered.take();
+        gathered.clear();
+        bufs.iter().for_each(|buf| gathered.extend_from_slice(buf));
+        let written = source.write(&gathered);
+        core.gathered.set(gathered);
+        written
+    })
 }
 
 /// What a list of buffers holds. The kernel takes no more than 1024 of them at a time, and what it leaves then is no sign

@@ -11,15 +11,14 @@
 //! 1. A [`Link`] is made from an [`Entry`], from a slot that was followed to, or from the stub, and kept in `self` and in
 //!    slots of `self` only.
 //! 2. An entry is made by looking up a number in `self` only, so its slot is one of `self`.
-//! 3. Slots of `self`, and the stub, live, at one address, as long as `self`. They are `Rc`s for that: a `Box` that moves
-//!    along with `self` would claim to be the only way to its content.
+//! 3. Slots of `self`, and the stub, live, at one address, as long as `self`: boxes by their pointers, given back in its
+//!    destructor only. (A `Box` that moves along with `self` would claim to be the only way to its content.)
 //! 4. `pages` is borrowed for the length of a lookup or of a push, within which nobody else's code runs.
 
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
-use std::rc::Rc;
 
 use crate::handle::{Packed, SLOT_MAX};
 use crate::task::joiners::NO_JOINER;
@@ -54,9 +53,9 @@ type Page = [Slot; FAN];
 
 pub(crate) struct Slots {
     runtime: u16,
-    pages: UnsafeCell<Vec<Rc<Page>>>,
+    pages: UnsafeCell<Vec<NonNull<Page>>>,
     /// What the list hangs on.
-    stub: Rc<Slot>,
+    stub: NonNull<Slot>,
     /// The first one of the list, if it is known: else it is the one after the stub, if there is one.
     head: Cell<Link>,
     /// The last one of the list; the stub if there is none.
@@ -77,9 +76,9 @@ struct Link(Option<NonNull<Slot>>);
 impl Slots {
     /// The slots of the runtime with that index.
     pub(crate) fn new(runtime: u16) -> Self {
-        let stub = Rc::new(Slot::vacant(NO_JOINER));
-        let tail = Cell::new(NonNull::from(&*stub));
-        Self { runtime, pages: UnsafeCell::new(Vec::new()), stub, head: Cell::new(Link(None)), tail }
+        let stub = leak(Slot::vacant(NO_JOINER));
+        let (pages, head) = (UnsafeCell::new(Vec::new()), Cell::new(Link(None)));
+        Self { runtime, pages, stub, head, tail: Cell::new(stub) }
     }
 
     /// `None` if no page was ever made for it.
@@ -87,7 +86,7 @@ impl Slots {
     pub(crate) fn entry(&self, number: u32) -> Option<Entry<'_>> {
         let (page, at) = split(number);
         // SAFETY: nobody pushes meanwhile (point 4).
-        let page: NonNull<Page> = NonNull::from(&**unsafe { &*self.pages.get() }.get(page)?);
+        let page: NonNull<Page> = *unsafe { &*self.pages.get() }.get(page)?;
         // SAFETY: a page stays where it is as long as `self` (point 3).
         Some(Entry { slots: self, slot: &unsafe { page.as_ref() }[at] })
     }
@@ -112,7 +111,7 @@ impl Slots {
             let pages = unsafe { &mut *self.pages.get() };
             let first = (pages.len() * FAN) as u32;
             let vacant = |at| Slot::vacant(Packed::new(self.runtime, 0, first + at as u32));
-            pages.push(Rc::new(std::array::from_fn(vacant)));
+            pages.push(leak(std::array::from_fn(vacant)));
         }
     }
 
@@ -131,14 +130,14 @@ impl Slots {
     /// Unlinks the one that comes after the stub, and knows the first one from then on.
     #[inline]
     pub(crate) fn pop_first(&self) -> Option<&Slot> {
-        self.head.set(self.stub.next.get());
+        self.head.set(self.stub().next.get());
         self.pop_known()
     }
 
     /// Unlinks the one after `steps` others, or else the last one; only while no first one is known. Walks.
     pub(crate) fn pop_after(&self, steps: u64) -> Option<&Slot> {
         debug_assert!(self.head.get().0.is_none());
-        let mut before = &*self.stub;
+        let mut before = self.stub();
         let mut slot = self.follow(before.next.get())?;
         for _ in 0..steps {
             let Some(next) = self.follow(slot.next.get()) else { break };
@@ -153,8 +152,8 @@ impl Slots {
 
     #[inline]
     fn be_empty(&self) {
-        self.stub.next.set(Link(None));
-        self.tail.set(NonNull::from(&*self.stub));
+        self.stub().next.set(Link(None));
+        self.tail.set(self.stub);
     }
 
     /// Whether any is linked.
@@ -170,7 +169,13 @@ impl Slots {
     }
 
     fn first(&self) -> Option<&Slot> {
-        self.follow(self.head.get()).or_else(|| self.follow(self.stub.next.get()))
+        self.follow(self.head.get()).or_else(|| self.follow(self.stub().next.get()))
+    }
+
+    #[inline]
+    fn stub(&self) -> &Slot {
+        // SAFETY: it stays where it is as long as `self` (point 3). What changes of a slot is in cells.
+        unsafe { self.stub.as_ref() }
     }
 
     #[inline]
@@ -179,6 +184,22 @@ impl Slots {
         // module's points). Shared references only: what changes of a slot is in cells.
         link.0.map(|slot| unsafe { slot.as_ref() })
     }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for page in std::mem::take(self.pages.get_mut()) {
+            // SAFETY: it comes from `leak`, nobody has a reference into it by `&mut self`, and it is given back once.
+            drop(unsafe { Box::from_raw(page.as_ptr()) });
+        }
+        // SAFETY: the same. (Tasks that the pages held are gone, so nobody runs who would append to the list.)
+        drop(unsafe { Box::from_raw(self.stub.as_ptr()) });
+    }
+}
+
+/// A box, by its pointer.
+fn leak<T>(value: T) -> NonNull<T> {
+    NonNull::from(Box::leak(Box::new(value)))
 }
 
 impl<'a> Entry<'a> {

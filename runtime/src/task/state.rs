@@ -136,7 +136,8 @@ impl Word {
     #[inline]
     pub(crate) const fn occupy(self) -> Word {
         debug_assert!(self.0 == 0);
-        Word(self.0 | LIVE | QUEUED | HANDLE)
+        // Not `self.0 | ..`: that the compiler turns into a store of one byte, as in `suspend`.
+        Word(LIVE | QUEUED | HANDLE)
     }
 
     /// Somebody takes the slot for a future that is kept elsewhere.

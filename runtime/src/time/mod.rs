@@ -7,7 +7,7 @@
 //! | do something again and again | [`interval`], [`interval_at`] |
 //! | test all that without waiting | [`pause`], [`advance`], [`resume`], [`Builder::paused`](crate::Builder::paused) |
 //!
-//! Timers never fire early. One alone is as late as the kernel wakes the thread; those that are due within 131 us of each
+//! Timers never fire early. One alone is as late as the kernel wakes the thread; those that are due within 123 us of each
 //! other share a wake-up, so the first of them may be that much later. All of this is `Send`: it may be made and dropped
 //! anywhere, but a timer is awaited on the runtime that polled it first. None of it holds a context, so none keeps a
 //! request alive.

@@ -11,6 +11,7 @@ use crate::current::{self, Core};
 use crate::error;
 use crate::inbox::{self, Message};
 use crate::timers::TimerKey;
+use crate::waker;
 
 /// Waits for `duration`, counted from this call. Never shorter, and usually less than 0.2 ms longer.
 ///
@@ -124,7 +125,7 @@ impl Sleep {
             self.timer = Timer::Unset;
         }
         if still_set.is_none() {
-            cancel(runtime, key);
+            let_go(runtime, key);
         }
     }
 
@@ -138,7 +139,7 @@ impl Sleep {
         match self.timer {
             // The clock is not read: at worst a deadline that has passed just now is noticed at the end of the turn.
             Timer::Unset if self.deadline.into_std() > core.time.recent() => {
-                self.set(core, cx.waker().clone());
+                self.set(core, cx.waker());
                 Poll::Pending
             }
             Timer::Set { runtime, .. } if runtime != core.index => {
@@ -155,9 +156,10 @@ impl Sleep {
         }
     }
 
-    fn set(&mut self, core: &Core, waker: Waker) {
+    fn set(&mut self, core: &Core, waker: &Waker) {
         let deadline = core.time.at(self.deadline.into_std());
-        let key = core.timers.borrow_mut().insert(deadline, waker);
+        let taken = core.timers.borrow_mut().take_over(deadline, waker);
+        let key = taken.unwrap_or_else(|| insert(core, deadline, waker));
         self.timer = Timer::Set { runtime: core.index, key };
     }
 }
@@ -176,7 +178,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Timer::Set { runtime, key } = self.timer {
-            cancel(runtime, key);
+            let_go(runtime, key);
         }
     }
 }
@@ -190,6 +192,12 @@ impl fmt::Debug for Sleep {
     }
 }
 
+/// The clone of a waker may be foreign code, so it is made outside of the borrow.
+fn insert(core: &Core, deadline: u64, waker: &Waker) -> TimerKey {
+    let waker = waker.clone();
+    core.timers.borrow_mut().insert(deadline, waker)
+}
+
 /// Lets the timer wake `waker`. Clones and drops may run foreign code, so they happen outside of the borrow.
 fn renew(core: &Core, key: TimerKey, waker: &Waker) {
     if core.timers.borrow().will_wake(key, waker) {
@@ -200,13 +208,18 @@ fn renew(core: &Core, key: TimerKey, waker: &Waker) {
     drop(former);
 }
 
-/// Cancels a timer, by a message if its runtime runs elsewhere. The waker is dropped after the borrow.
-fn cancel(runtime: u16, key: TimerKey) {
-    let here = at_home(runtime, |core| core.timers.borrow_mut().cancel(key));
+/// Nobody waits for that timer any more; by a message, if its runtime runs elsewhere. The waker is dropped after the borrow.
+fn let_go(runtime: u16, key: TimerKey) {
+    let here = at_home(runtime, |core| core.timers.borrow_mut().let_go(key, is_a_number));
     if here.is_none() {
         // A runtime that is gone has no timers.
-        let _ = inbox::send(runtime, Message::Run(Box::new(move || cancel(runtime, key))));
+        let _ = inbox::send(runtime, Message::Run(Box::new(move || let_go(runtime, key))));
     }
+}
+
+/// Whether nothing happens when the waker is dropped.
+fn is_a_number(waker: &Waker) -> bool {
+    waker::target(waker).is_some()
 }
 
 /// Runs `f` with the core of that runtime, if it runs on this thread.

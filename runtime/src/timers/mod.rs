@@ -29,7 +29,7 @@
 //! Ticks are fine, so that a timer which is due fires when the loop looks, whatever made it look. They are not the
 //! moments at which the loop wakes: a sleep of the loop costs the kernel two switches and two settings of its timer, 20 us
 //! and more of CPU in a virtual machine. So timers that are due soon after each other share one wake-up:
-//! [`Timers::next_wake`] waits from the first of a crowd up to 131 us for the others. One that has no neighbour is not
+//! [`Timers::next_wake`] waits from the first of a crowd up to 123 us for the others. One that has no neighbour is not
 //! kept waiting.
 
 mod entries;
@@ -49,8 +49,8 @@ const TICK_BITS: u32 = 12;
 const TICK_MAX: u64 = u64::MAX >> TICK_BITS;
 const _: () = assert!(TICK_MAX <= PLACED_MAX);
 
-/// How long the first of a crowd waits for the others: 131 us.
-const PATIENCE: u64 = 32;
+/// How long the first of a crowd waits for the others: 123 us.
+const PATIENCE: u64 = 30;
 
 /// The most that a wake-up is asked for ahead of time, in ns: half of the patience. So what a busy loop was late by is not
 /// taken for the kernel's.
@@ -68,6 +68,9 @@ pub(crate) struct Timers {
     wheel: Wheel,
     /// The present tick. Every pending timer's tick is this or later; those of this very tick are overdue.
     present: u64,
+    /// A timer whose owner has dropped it, kept for the next one who asks in the same turn: a connection that drops the
+    /// timer of one request and makes that of the next.
+    aside: Option<TimerKey>,
     /// The latest `now` of `advance`, in ns; `present` is this without its last 12 bits.
     now: u64,
     /// When the loop, which sleeps now, asked to be woken.
@@ -86,7 +89,8 @@ impl Default for Timers {
 impl Timers {
     /// No timers, at time 0.
     pub(crate) fn new() -> Self {
-        Timers { entries: Entries::new(), wheel: Wheel::new(), present: 0, now: 0, asked: None, lag: 0 }
+        let (entries, wheel) = (Entries::new(), Wheel::new());
+        Timers { entries, wheel, present: 0, aside: None, now: 0, asked: None, lag: 0 }
     }
 
     /// Adds a timer: `waker` is handed out by the first [`advance`](Self::advance) whose `now` has reached
@@ -156,13 +160,45 @@ impl Timers {
         self.wheel.first().map(|place| self.wheel.earliest(place) << TICK_BITS)
     }
 
+    /// The owner of a timer is gone. It is laid aside for [`take_over`](Self::take_over) if the drop of its waker
+    /// `does_nothing`; else cancelled, and the waker is to be dropped after the borrow of this structure has ended.
+    #[must_use = "drop it outside of the borrow"]
+    pub(crate) fn let_go(
+        &mut self,
+        key: TimerKey,
+        does_nothing: impl FnOnce(&Waker) -> bool,
+    ) -> Option<Waker> {
+        if !self.entries.waker(key).is_some_and(does_nothing) {
+            return self.cancel(key);
+        }
+        self.clear_aside();
+        self.aside = Some(key);
+        None
+    }
+
+    /// The timer that was laid aside, if it wakes the same task as `waker`, with another deadline: a third of the work of
+    /// cancelling the one and inserting the other. Runs no foreign code.
+    pub(crate) fn take_over(&mut self, deadline: u64, waker: &Waker) -> Option<TimerKey> {
+        let key = self.aside.filter(|key| self.will_wake(*key, waker))?;
+        self.aside = None;
+        self.postpone(key, deadline).then_some(key)
+    }
+
+    /// Cancels what was laid aside: before the loop asks what comes next.
+    pub(crate) fn clear_aside(&mut self) {
+        if let Some(key) = self.aside.take() {
+            drop(self.cancel(key));
+        }
+    }
+
     /// When the loop, which is about to sleep, is to be woken to call [`advance`](Self::advance): at the tick of the
-    /// earliest timer if it is alone, and later if it is one of a crowd, by 131 us at the most. It may be in the past.
+    /// earliest timer if it is alone, and later if it is one of a crowd, by 123 us at the most. It may be in the past.
     ///
     /// From the wake-ups that follow it learns how late they come, and asks for the next of a crowd as much earlier. So
     /// what the kernel takes to wake the loop does not add to the patience; should it be quicker for once, those that are
     /// not due yet are left to the next time.
     pub(crate) fn next_wake(&mut self) -> Option<u64> {
+        debug_assert!(self.aside.is_none());
         let first = self.wheel.first()?;
         let earliest = self.wheel.earliest(first);
         let last = self.wheel.last_until(first, (earliest + PATIENCE).min(TICK_MAX));
@@ -178,6 +214,7 @@ impl Timers {
     ///
     /// O(1) when nothing is due, however far `now` has jumped; at most 9 moves for each timer in all its life.
     pub(crate) fn advance(&mut self, now: u64, due: &mut Vec<Waker>) {
+        debug_assert!(self.aside.is_none());
         self.now = self.now.max(now);
         self.learn();
         let target = self.now >> TICK_BITS;
@@ -200,6 +237,7 @@ impl Timers {
 
     /// The earliest deadline itself, in ns; it may have passed. For time that is paused: O(n) of the timers in its slot.
     pub(crate) fn next_exact(&mut self) -> Option<u64> {
+        debug_assert!(self.aside.is_none());
         loop {
             let place = self.wheel.first()?;
             let list = *self.wheel.list(place);
@@ -229,7 +267,7 @@ impl Timers {
 
     /// How many timers are pending.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - usize::from(self.aside.is_some())
     }
 
     fn link(&mut self, index: u32, tick: u64) {

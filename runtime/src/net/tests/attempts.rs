@@ -165,11 +165,15 @@ fn only_a_read_that_fills_its_buffer_is_followed_by_one_that_finds_nothing() {
 fn several_buffers_are_one_system_call() {
     run(async {
         let (mut peer, stream, trace) = counted();
-        let bufs = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"body")];
-        let written = poll_fn(|cx| stream.poll_write_vectored(cx, &bufs)).await.unwrap();
-        let mut text = [0; 8];
-        peer.read_exact(&mut text).unwrap();
-        assert_eq!((written, &text, trace.take()), (8, b"headbody", "W".to_owned()));
+        // Short ones as one buffer, longer ones as they are.
+        for (body, call) in [(vec![b'b'; 1020], "w"), (vec![b'b'; 1021], "W")] {
+            let bufs = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(&body)];
+            let written = poll_fn(|cx| stream.poll_write_vectored(cx, &bufs)).await.unwrap();
+            let mut text = vec![0; 4 + body.len()];
+            peer.read_exact(&mut text).unwrap();
+            assert_eq!((written, trace.take().as_str()), (text.len(), call));
+            assert!(text.starts_with(b"head") && text[4..] == body[..]);
+        }
 
         peer.write_all(b"question").unwrap();
         let (mut one, mut other) = ([0; 5], [0; 5]);
