@@ -17,8 +17,9 @@ mod yields;
 pub use idle::Resident;
 pub use sleeps::Punctuality;
 
-use crate::lineup::{bursar_alone, executors, networks, servers, timers, wraps};
-use crate::peer::{Bursar, Peer, Tokio};
+use crate::lineup::{
+    bursar_alone, counted_networks, counted_servers, executors, networks, servers, timers, wraps,
+};
 use crate::reach;
 use std::time::Duration;
 
@@ -98,18 +99,9 @@ pub fn idle() -> Vec<Row<Resident>> {
     vec![executors::<idle::OneContext, _>(), executors::<idle::ContextPerTask, _>()]
 }
 
-/// What is only counted, since its time is half the client's. Of runtimes that wait before they read: whoever tries first
-/// falls out of step.
+/// What is only counted, since its time is half the client's.
 pub fn counted() -> Vec<Row> {
-    vec![pair::<lockstep::Echo>(), pair::<lockstep::Hello>()]
-}
-
-fn pair<C: Case<Bursar> + Case<Tokio>>() -> Row {
-    let contenders = vec![
-        Contender { peer: Bursar::NAME, unavailable: Bursar::unavailable, run: <C as Case<Bursar>>::run },
-        Contender { peer: Tokio::NAME, unavailable: Tokio::unavailable, run: <C as Case<Tokio>>::run },
-    ];
-    row(<C as Case<Bursar>>::NAME, contenders)
+    vec![counted_networks::<lockstep::Echo, _>(), counted_servers::<lockstep::Hello, _>()]
 }
 
 /// A row of the table, with its goal.

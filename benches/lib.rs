@@ -16,6 +16,7 @@ pub mod figures;
 pub mod growth;
 pub mod peer;
 pub mod plot;
+pub mod profile;
 pub mod reach;
 pub mod record;
 pub mod wrap;

@@ -26,7 +26,7 @@ pub use tokio::Tokio;
 
 #[cfg(feature = "peers")]
 pub use self::{
-    axum::Axum,
+    axum::AxumOn,
     compio::Compio,
     futures::LocalPool,
     glommio::Glommio,

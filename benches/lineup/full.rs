@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Contender, Row, row};
 use crate::peer::{
-    Axum, Bursar, Compio, Glommio, LocalPool, LocalRuntime, LocalSet, Monoio, Peer, Smol, Tokio,
+    AxumOn, Bursar, Compio, Glommio, LocalPool, LocalRuntime, LocalSet, Monoio, Peer, Smol, Tokio,
 };
 use crate::wrap::{
     FastraceSpan, InContext, OtelContext, TaskLocal, ThreadClock, TokioWith, TracingSpan, Wrap,
@@ -54,7 +54,18 @@ lineup!(
     TokioWith<TracingSpan>,
     TokioWith<ThreadClock>,
     TokioWith<FastraceSpan>,
-    Axum,
+    AxumOn<Bursar>,
+    AxumOn<Tokio>,
+);
+lineup!(
+    /// Those whose sockets wait before they read: who tries first falls out of lock step.
+    counted_networks, peer,
+    Bursar, Tokio,
+);
+lineup!(
+    /// The same with hyper, and axum on top of it.
+    counted_servers, peer,
+    Bursar, Tokio, AxumOn<Bursar>, AxumOn<Tokio>,
 );
 lineup!(
     /// All that follow work through polls.

@@ -11,6 +11,8 @@ where
     row(<C as Case<Bursar, O>>::NAME, vec![peer::<C, Bursar, O>(), peer::<C, Tokio, O>()])
 }
 
+pub(crate) use executors as counted_networks;
+pub(crate) use executors as counted_servers;
 pub(crate) use executors as networks;
 pub(crate) use executors as servers;
 pub(crate) use executors as timers;

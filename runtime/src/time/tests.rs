@@ -127,6 +127,34 @@ fn paused_time_is_exact() {
     });
 }
 
+/// A sleep that is dropped is kept for the next one of its task, but not for longer than the turn.
+#[test]
+fn a_sleep_that_was_dropped_wakes_nobody() {
+    // Tracked wakers are not kept.
+    let rt = Runtime::builder().paused(true).track_wakers(false).build().unwrap();
+    rt.block_on(async {
+        let start = Instant::now();
+        for (dropped, next) in [(SECOND, SECOND * 5), (SECOND * 5, SECOND)] {
+            let mut nap = sleep(dropped);
+            assert!(poll_once(&mut nap).await.is_pending());
+            drop(nap);
+            let (mut nap, mut polls) = (sleep(next), 0);
+            let counted = poll_fn(|cx| {
+                polls += 1;
+                Pin::new(&mut nap).poll(cx)
+            });
+            counted.await;
+            assert_eq!((polls, pending_timers()), (2, 0));
+            // And with nobody who takes it over.
+            let mut nap = sleep(SECOND);
+            assert!(poll_once(&mut nap).await.is_pending());
+            drop(nap);
+            spawn(sleep(SECOND * 3)).await.unwrap();
+        }
+        assert_eq!(start.elapsed(), SECOND * 12);
+    });
+}
+
 #[test]
 fn no_duration_is_too_long() {
     paused(async {

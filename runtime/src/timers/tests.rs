@@ -426,3 +426,40 @@ fn exact_time(postpones: bool) {
         assert_eq!(fired, expected, "at {now}");
     }
 }
+
+#[test]
+fn a_timer_that_is_let_go_is_taken_over_by_the_next_one_for_the_same_task() {
+    let ((counter, waker), (_, other)) = (counting(), counting());
+    let mut timers = Timers::new();
+    for (former, deadline) in [(5 * MS, 60 * MS), (60 * MS, 5 * MS)] {
+        let now = timers.now;
+        let key = timers.insert(now + former, waker.clone());
+        assert!(timers.let_go(key, |_| true).is_none());
+        assert_eq!((timers.len(), timers.take_over(now + deadline, &other)), (0, None));
+        assert_eq!(timers.take_over(now + deadline, &waker), Some(key));
+        assert_eq!((timers.len(), timers.take_over(now + deadline, &waker)), (1, None), "there is but one");
+        let mut due = Vec::new();
+        timers.advance(now + deadline - TICK, &mut due);
+        assert!(due.is_empty());
+        timers.advance(now + deadline + TICK, &mut due);
+        assert_eq!((due.len(), timers.len()), (1, 0));
+    }
+    assert_eq!(Arc::strong_count(&counter), 2, "that is ours and `waker`");
+}
+
+#[test]
+fn a_timer_that_is_let_go_never_fires() {
+    let (counter, waker) = counting();
+    let mut timers = Timers::new();
+    let keys = [1, 2, 3].map(|n| timers.insert(n * MS, waker.clone()));
+    // One place: who comes next sends the one before away.
+    assert!(timers.let_go(keys[0], |_| true).is_none() && timers.let_go(keys[1], |_| true).is_none());
+    assert_eq!((timers.len(), Arc::strong_count(&counter)), (1, 4));
+    timers.clear_aside();
+    // A waker whose drop does something is given back at once.
+    assert!(timers.let_go(keys[2], |_| false).is_some());
+    assert_eq!((timers.len(), timers.next_wake(), Arc::strong_count(&counter)), (0, None, 2));
+    // Gone already.
+    assert!(keys.into_iter().all(|key| timers.let_go(key, |_| true).is_none()));
+    assert_eq!(timers.take_over(MS, &waker), None);
+}

@@ -9,16 +9,21 @@
 //! - `cargo bench -p benches --bench instructions -- [WORD..]`: the table, for rows whose name contains one of the words;
 //! - `.. -- --check`: the gate. Counts the cases of `benches/instructions.txt` and fails if one is more than 3 % off its
 //!   figure, dearer or cheaper. Cheaper fails, too, so that what was won is not lost again unseen;
-//! - `.. -- --rebase`: writes that file anew.
+//! - `.. -- --rebase`: writes that file anew;
+//! - `.. -- --profile [WORD..]`: where Bursar's instructions are spent, by source file. (`--write` leaves that in
+//!   `profile.md`, too.)
 //!
 //! The counts are left in `target/benches/instructions.tsv` as well: case, runtime, unit and value, between tabs.
 //!
 //! What would make it worse: whatever makes the case worse.
 
+mod profile;
+
 use benches::case::lockstep;
 use benches::figures::{Figures, Judgement, TOLERANCE};
-use benches::record::{INSTRUCTIONS, Record};
+use benches::record::{self, INSTRUCTIONS, Record};
 use benches::{Contender, Row, case, rows};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -56,8 +61,8 @@ const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 const REBASE: &str = "cargo bench -p benches --no-default-features --bench instructions -- --rebase";
 
 fn main() -> ExitCode {
-    // `--write` is for those targets that have something to write.
     let is_mine = |argument: &String| argument != "--bench" && argument != "--write";
+    let writes = env::args().any(|argument| argument == "--write");
     let arguments: Vec<String> = env::args().skip(1).filter(is_mine).collect();
     match arguments.first().map(String::as_str) {
         Some(CHILD) => run_one(&arguments[1..]),
@@ -67,7 +72,14 @@ fn main() -> ExitCode {
         }
         Some("--check") => return check(),
         Some("--rebase") => rebase(),
-        _ => table(&arguments),
+        Some("--profile") => println!("{}", profiles(&arguments[1..])),
+        _ => {
+            table(&arguments);
+            if writes {
+                fs::write(record::documents().join("profile.md"), profiles(&arguments))
+                    .expect("it can be written");
+            }
+        }
     }
     ExitCode::SUCCESS
 }
@@ -105,13 +117,13 @@ struct Count {
 /// An operation's count, from the least of both runs' counts, which are taken `counts` times; more often, if that is not
 /// near `figure`.
 fn count(row: &Row, contender: &Contender, counts: usize, figure: Option<f64>) -> Result<Count, String> {
-    let runs = if row.case.contains("a request") { RUNS_OF_REQUESTS } else { RUNS };
+    let runs = runs_of(row);
     let mut least = [u64::MAX; 2];
     let mut n = 0;
     loop {
         let mut clock = String::new();
         for (ops, least) in runs.into_iter().zip(&mut least) {
-            let collected = collected(row.case, contender.peer, ops)?;
+            let collected = Counting::sum().run(row.case, contender.peer, ops)?;
             *least = collected.0.min(*least);
             clock = collected.1;
         }
@@ -124,25 +136,46 @@ fn count(row: &Row, contender: &Contender, counts: usize, figure: Option<f64>) -
     }
 }
 
-/// What callgrind counts in a process of its own, and what the program said.
-fn collected(case: &str, peer: &str, ops: u64) -> Result<(u64, String), String> {
-    let this = env::current_exe().expect("the path of this program");
-    let output = Command::new("valgrind")
-        // The environment lies on the stack and is searched: none, and it is the same everywhere.
-        .env_clear()
-        .env("PATH", env::var_os("PATH").unwrap_or_default())
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args(lockstep::LEFT_OUT.map(|function| format!("--toggle-collect={function}")))
-        .arg("--collect-atstart=yes")
-        .arg(this)
-        .args([CHILD, case, peer, &ops.to_string()])
-        .output()
-        .expect("valgrind runs");
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    let count = complaints.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
-    match count.filter(|_| output.status.success()) {
-        Some(count) => Ok((count, String::from_utf8_lossy(&output.stdout).trim().to_owned())),
-        None => Err(format!("{case:?} on {peer} fails under valgrind:\n{complaints}")),
+fn runs_of(row: &Row) -> [u64; 2] {
+    if row.case.contains("a request") { RUNS_OF_REQUESTS } else { RUNS }
+}
+
+/// How callgrind is to count.
+struct Counting<'a> {
+    /// By single instructions, and not by function.
+    instructions: bool,
+    /// Where it writes them.
+    into: &'a Path,
+}
+
+impl Counting<'_> {
+    fn sum() -> Counting<'static> {
+        Counting { instructions: false, into: Path::new("/dev/null") }
+    }
+
+    /// What it counts in a process of its own, and what the program said.
+    fn run(&self, case: &str, peer: &str, ops: u64) -> Result<(u64, String), String> {
+        let this = env::current_exe().expect("the path of this program");
+        let output = Command::new("valgrind")
+            // The environment lies on the stack and is searched: none, and it is the same everywhere.
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .args(["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"])
+            .arg(format!("--callgrind-out-file={}", self.into.display()))
+            .arg(format!("--dump-instr={}", if self.instructions { "yes" } else { "no" }))
+            .args(lockstep::LEFT_OUT.map(|function| format!("--toggle-collect={function}")))
+            .arg("--collect-atstart=yes")
+            .arg(this)
+            .args([CHILD, case, peer, &ops.to_string()])
+            .output()
+            .expect("valgrind runs");
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        let count =
+            complaints.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
+        match count.filter(|_| output.status.success()) {
+            Some(count) => Ok((count, String::from_utf8_lossy(&output.stdout).trim().to_owned())),
+            None => Err(format!("{case:?} on {peer} fails under valgrind:\n{complaints}")),
+        }
     }
 }
 
@@ -165,6 +198,23 @@ fn table(words: &[String]) {
         }
     }
     results.save().expect("the counts can be written");
+}
+
+/// Of the cases that the gate holds.
+fn profiles(words: &[String]) -> String {
+    let mut text = String::from(
+        "# Where the instructions go\n\n\
+         Written by `cargo bench -p benches -- --write`: user instructions of Bursar for an operation, by source file.\n\
+         What is inlined counts for its own file, and the standard library for whose file it is inlined into.\n",
+    );
+    let wanted = |row: &Row| words.is_empty() || words.iter().any(|word| row.case.contains(word.as_str()));
+    for row in gated_rows().filter(wanted) {
+        match profile::profile(&row, &row.contenders[0]) {
+            Ok(table) => text.push_str(&table),
+            Err(error) => eprintln!("{error}"),
+        }
+    }
+    text
 }
 
 fn counted(row: &Row, contender: &Contender) -> Option<(&'static str, f64)> {
