@@ -21,6 +21,9 @@ impl Context {
         if self.is_sentinel() {
             return sentinel_usage();
         }
+        if let Some(usage) = self.usage_at_rest(Node::total, |shown| &shown.total) {
+            return usage;
+        }
         read_steadily(|slices| {
             let mut total = self.node().total(slices);
             self.show_cpu(&mut total, |shown| &shown.total);
@@ -32,6 +35,9 @@ impl Context {
     pub fn own_usage(&self) -> Usage {
         if self.is_sentinel() {
             return sentinel_usage();
+        }
+        if let Some(usage) = self.usage_at_rest(Node::own, |shown| &shown.own) {
+            return usage;
         }
         read_steadily(|slices| {
             let mut own = self.node().own(slices);
@@ -84,6 +90,29 @@ impl Context {
         self.node().cancel_remains();
         drop(frame);
         current::begin_tail();
+    }
+
+    /// The usual case, a request that reads its own bill: no part of it is left, and no other thread works for it. Then
+    /// nobody else's clock is asked.
+    fn usage_at_rest(
+        &self,
+        read: fn(&Node, &[RunningSlice]) -> Reading,
+        which: fn(&Shown) -> &AtomicU64,
+    ) -> Option<Usage> {
+        let node = self.node();
+        if node.has_children() {
+            return None;
+        }
+        current::settle();
+        let own = current::ledger()?;
+        let before = own.others_without(node)?;
+        let mut reading = read(node, &[]);
+        // What this thread alone has charged nobody can have changed meanwhile.
+        if !node.is_whole_at(own) && own.others_without(node) != Some(before) {
+            return None;
+        }
+        self.show_cpu(&mut reading, which);
+        Some(reading.tally.into())
     }
 
     /// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two

@@ -192,6 +192,14 @@ impl Ledger {
         ledgers
     }
 
+    /// `None` if a slice of `node` may be running on another thread than this ledger's. Else what tells whether one of these
+    /// threads has switched since: the sum of where their slices began.
+    pub(crate) fn others_without(&self, node: &Node) -> Option<u64> {
+        let ledgers = LEDGERS.read();
+        let mut others = ledgers.iter().filter(|other| !std::ptr::eq(**other, self));
+        others.try_fold(0, |sum: u64, other| Some(sum.wrapping_add(other.running.since_without(node)?)))
+    }
+
     /// CPU this thread spent with no context since the ledger was opened, ns.
     pub(crate) fn sentinel_cpu(&self) -> u64 {
         self.sentinel.cpu.get() - self.sentinel_before.get()
@@ -307,6 +315,15 @@ impl Running {
     #[inline(always)]
     pub(crate) fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
+    }
+
+    /// [`sequence`](Self::sequence), unless the slice that runs may be `node`'s. What a slice that ended before has charged
+    /// is seen after this.
+    fn since_without(&self, node: &Node) -> Option<u64> {
+        let since = self.sequence();
+        let context = self.context.load(Ordering::Relaxed) & !MARKS;
+        let may_be = since == CHANGING || context == std::ptr::from_ref(node).addr() as u64;
+        (!may_be).then_some(since)
     }
 
     /// Which slice runs: another number for each.

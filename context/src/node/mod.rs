@@ -211,6 +211,16 @@ impl Node {
         tree::total(self, slices)
     }
 
+    /// Whether there is anything below it.
+    pub(crate) fn has_children(&self) -> bool {
+        self.links.has_children()
+    }
+
+    /// Whether all that was charged to it is in cells that only the thread of `ledger` writes.
+    pub(crate) fn is_whole_at(&self, ledger: &Ledger) -> bool {
+        self.birth.owner == ledger.id() && self.abroad_if_any().is_none()
+    }
+
     pub(crate) fn is_timed(&self) -> bool {
         self.timed
     }

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What is called with each request that is over.
-pub(super) type Report = Arc<dyn Fn(&RequestLine) + Send + Sync>;
-
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -83,11 +80,32 @@ impl fmt::Display for RequestLine {
     }
 }
 
-/// The log target of the line.
-pub(super) const LOG_TARGET: &str = "http::request";
+/// What becomes of the line of a request that is over.
+#[derive(Clone)]
+pub(super) enum Report {
+    /// It is logged.
+    Log,
+    /// Somebody is told.
+    To(Arc<dyn Fn(&RequestLine) + Send + Sync>),
+}
 
-pub(super) fn log_line(line: &RequestLine) {
-    log::info!(target: LOG_TARGET, "{line}");
+const LOG_TARGET: &str = "http::request";
+
+impl Report {
+    /// Whether anybody hears of it. If not, the line is not made.
+    fn is_heard(&self) -> bool {
+        match self {
+            Self::Log => log::log_enabled!(target: LOG_TARGET, log::Level::Info),
+            Self::To(_) => true,
+        }
+    }
+
+    fn tell(&self, line: &RequestLine) {
+        match self {
+            Self::Log => log::info!(target: LOG_TARGET, "{line}"),
+            Self::To(report) => report(line),
+        }
+    }
 }
 
 /// The account of one request. Its holders are the future of the response, then its body and each piece of it that is not
@@ -175,8 +193,7 @@ impl Bill {
         }
     }
 
-    fn line(&self) -> RequestLine {
-        let outcome = self.outcome();
+    fn line(&self, outcome: Outcome) -> RequestLine {
         let sent_status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
         let status = match outcome {
             Outcome::Sent | Outcome::BodyFailed => sent_status.unwrap_or(0),
@@ -201,11 +218,14 @@ impl Drop for Bill {
     fn drop(&mut self) {
         // The request pays for its line, which is written before it finishes: so the line carries its name, and its cost, which
         // the line cannot tell, is not late.
-        let line = self.line();
-        if matches!(line.outcome, Outcome::ClientGone | Outcome::ShutDown) {
+        let outcome = self.outcome();
+        let line = self.report.is_heard().then(|| self.line(outcome));
+        if matches!(outcome, Outcome::ClientGone | Outcome::ShutDown) {
             self.context.cancel(self.lost().unwrap_or(Reason::Disconnected));
         }
-        self.context.scope(|| (self.report)(&line));
+        if let Some(line) = line {
+            self.context.scope(|| self.report.tell(&line));
+        }
         self.context.finish();
     }
 }
