@@ -137,7 +137,7 @@ mod tests {
     fn an_instruction_counts_for_the_innermost_file_that_is_not_the_standard_librarys() {
         let own = format!("{}/profile.rs:12", env!("CARGO_MANIFEST_DIR"));
         let standard = "/rustc/59807616/library/core/src/cell.rs:500";
-        let hyper = "/home/u/.cargo/registry/src/index-1/hyper-1.12.0/src/lib.rs:7 (discriminator 2)";
+        let hyper = "/cargo/registry/src/index-1/hyper-1.12.0/src/lib.rs:7 (discriminator 2)";
         let places = format!("0x10\n{standard}\n{own}\n{hyper}\n0x18\n{standard}\n??:0\n");
         let table = Spent::parse(TEXT, Path::new("/bench")).table("case", &places);
         assert!(table.starts_with("\n## case: 54\n"), "{table}");

@@ -77,6 +77,7 @@ const RUNTIME: Crate = Crate {
         ("http-body", &["http"]),
         ("http-body-util", &["http"]),
         ("hyper", &["http"]),
+        ("itoa", &["http/layer"]),
         ("libc", &["sys"]),
         ("log", &["*"]),
         ("mio", &["inbox", "net", "reactor", "registered", "signal", "sys"]),
