@@ -50,6 +50,7 @@ lineup!(
     LocalSet,
     Smol,
     Monoio,
+    Compio,
     Glommio,
     TokioWith<TracingSpan>,
     TokioWith<ThreadClock>,

@@ -1,10 +1,15 @@
 //! compio: on io_uring where the kernel has it, on `epoll` elsewhere.
 
-use super::{Network, Peer, Timers, std_listener};
+use super::{Network, Peer, Server, Timers, hello, std_listener};
 use compio::BufResult;
 use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::{JoinError, JoinHandle, Runtime};
+use compio_io::compat::AsyncStream;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use smol_hyper::rt::FuturesIo;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -99,5 +104,15 @@ impl Network for Compio {
         let BufResult(written, own) = stream.inner.write_all(own).await;
         stream.buf = own;
         written
+    }
+}
+
+/// By compio's own adaptor, which copies. Without a timer: hyper wants one that other threads may have, too.
+impl Server for Compio {
+    async fn serve_hello(stream: Stream) {
+        let service = service_fn(|_| async { Ok::<_, Infallible>(hello()) });
+        let stream = FuturesIo::new(Box::pin(AsyncStream::new(stream.inner)));
+        let connection = http1::Builder::new().serve_connection(stream, service);
+        connection.await.expect("the connection is closed between two requests");
     }
 }

@@ -243,7 +243,7 @@ impl Node {
 
     /// Whether anyone is to be told of the end: hooks, or children. Most contexts have neither.
     pub(crate) fn has_finish_work(&self) -> bool {
-        hooks::anyone() || self.control.has_hooks() || self.links.has_children()
+        hooks::anyone() || self.control.has_hooks() || self.has_children()
     }
 
     /// Runs the hooks of `context`, which is this node, with the final total. A panic in one is reported and does not
