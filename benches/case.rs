@@ -23,7 +23,7 @@ use crate::lineup::{
 use crate::reach;
 use std::time::Duration;
 
-/// Something to measure on `P`, which is whatever has what the case needs: a [`Peer`], one of
+/// Something to measure on `P`, which is whatever has what the case needs: a [`Peer`](crate::Peer), one of
 /// [`Timers`](crate::peer::Timers) or [`Network`](crate::peer::Network), a [`Wrap`](crate::wrap::Wrap).
 pub trait Case<P, O = Duration> {
     /// The row.
