@@ -103,9 +103,9 @@ impl Context {
         if node.has_children() {
             return None;
         }
-        current::settle();
         let own = current::ledger()?;
         let before = own.others_without(node)?;
+        current::settle();
         let mut reading = read(node, &[]);
         // What this thread alone has charged nobody can have changed meanwhile.
         if !node.is_whole_at(own) && own.others_without(node) != Some(before) {

@@ -1,6 +1,8 @@
 //! Real sockets on the loopback. What must not happen by accident waits for an event that is certain to come.
 
 mod attempts;
+mod halves;
+mod unix;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -40,21 +42,6 @@ fn sources() -> usize {
 async fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
-/// A path in the temporary directory; removed at the end.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("bursar-net-{}-{name}", std::process::id())))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 #[test]
@@ -176,27 +163,6 @@ fn thousands_of_buffers_do_not_stall() {
 }
 
 #[test]
-fn half_a_connection_stays_open() {
-    run(async {
-        let (mut client, mut server) = pair().await;
-        client.write_all(b"request").await.unwrap();
-        client.close().await.unwrap();
-        let mut text = String::new();
-        server.read_to_string(&mut text).await.unwrap();
-        server.write_all(b"response").await.unwrap();
-        server.shutdown(Shutdown::Write).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert_eq!((&*text, &*answer), ("request", "response"));
-        // At the end it stays at the end, and closing twice is no error.
-        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(client.try_read(&mut [0]).unwrap(), 0);
-        drop(server);
-        client.close().await.unwrap();
-    });
-}
-
-#[test]
 fn a_reset_reaches_reader_and_writer() {
     run(async {
         let (client, mut server) = pair().await;
@@ -292,87 +258,6 @@ fn an_accept_loop_serves_many() {
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
         assert_eq!(sources(), 0);
-    });
-}
-
-#[test]
-fn halves_work_in_two_tasks_and_are_joined_again() {
-    run(async {
-        let (client, mut server) = pair().await;
-        let (mut read, mut write) = client.into_split();
-        let reader = spawn(async move {
-            let mut buf = [0; 4];
-            read.read_exact(&mut buf).await.unwrap();
-            assert_eq!(&buf, b"pong");
-            read
-        });
-        let writer = spawn(async move {
-            write.write_all(b"ping").await.unwrap();
-            write
-        });
-        let mut buf = [0; 4];
-        server.read_exact(&mut buf).await.unwrap();
-        server.write_all(b"pong").await.unwrap();
-        let (read, write) = (reader.await.unwrap(), writer.await.unwrap());
-
-        let (other, _) = UnixStream::pair().unwrap();
-        drop(other);
-        let (third, _fourth) = pair().await;
-        let (third_read, third_write) = third.into_split();
-        let error = read.reunite(third_write).unwrap_err();
-        assert_eq!(error.to_string(), "the halves are not of the same stream");
-        let mut client = write.reunite(error.0).unwrap();
-        drop((error.1, third_read));
-
-        // The joined stream is open in both directions; its borrowed halves too.
-        let (mut read, mut write) = client.split();
-        write.write_all(b"more").await.unwrap();
-        server.read_exact(&mut buf).await.unwrap();
-        server.write_all(&buf).await.unwrap();
-        read.read_exact(&mut buf).await.unwrap();
-        assert_eq!(&buf, b"more");
-    });
-}
-
-#[test]
-fn dropping_the_writing_half_ends_the_stream() {
-    run(async {
-        let (client, mut server) = pair().await;
-        let (mut read, write) = client.into_split();
-        drop(write);
-        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-        server.write_all(b"still here").await.unwrap();
-        let mut buf = [0; 10];
-        read.read_exact(&mut buf).await.unwrap();
-
-        let (client, mut server) = pair().await;
-        let (read, write) = client.into_split();
-        write.forget();
-        assert!(poll_once(server.read(&mut [0])).await.is_pending());
-        drop(read);
-        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-    });
-}
-
-/// One task waits to read and another to write, through a shared reference.
-#[test]
-fn shared_references_read_and_write() {
-    run(async {
-        let (client, server) = pair().await;
-        let client = Rc::new(client);
-        let reader = {
-            let client = client.clone();
-            spawn(async move {
-                let mut buf = [0; 2];
-                (&*client).read_exact(&mut buf).await.unwrap();
-                buf
-            })
-        };
-        (&*client).write_all(b"hi").await.unwrap();
-        let mut buf = [0; 2];
-        (&server).read_exact(&mut buf).await.unwrap();
-        (&server).write_all(&buf).await.unwrap();
-        assert_eq!(&reader.await.unwrap(), b"hi");
     });
 }
 
@@ -596,54 +481,5 @@ fn datagrams_go_round() {
         one.try_send(b"bc").unwrap();
         assert_eq!(other.recv(&mut buf).await.unwrap(), 1);
         assert_eq!(other.recv(&mut buf).await.unwrap(), 2);
-    });
-}
-
-#[test]
-fn unix_sockets_go_round() {
-    let path = Temporary::new("listener");
-    run(async {
-        let listener = UnixListener::bind(&path.0).unwrap();
-        assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path.0));
-        let server = spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).await.unwrap();
-            stream.write_all(text.to_uppercase().as_bytes()).await.unwrap();
-        });
-        let mut client = UnixStream::connect(&path.0).await.unwrap();
-        assert_eq!(client.peer_addr().unwrap().as_pathname(), Some(&*path.0));
-        client.write_all(b"quiet").await.unwrap();
-        client.close().await.unwrap();
-        let mut text = String::new();
-        client.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "QUIET");
-        server.await.unwrap();
-        assert_eq!(UnixStream::connect(&path.0).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    });
-}
-
-#[test]
-fn unix_datagrams_go_round() {
-    let path = Temporary::new("datagram");
-    run(async {
-        let server = UnixDatagram::bind(&path.0).unwrap();
-        let client = UnixDatagram::unbound().unwrap();
-        client.send_to(b"one", &path.0).await.unwrap();
-        client.connect(&path.0).unwrap();
-        client.send(b"two!").await.unwrap();
-        let mut buf = [0; 16];
-        assert_eq!(server.recv_from(&mut buf).await.unwrap().0, 3);
-        assert_eq!(server.recv(&mut buf).await.unwrap(), 4);
-        // More than the receiver has room for: the sender waits for it.
-        let sender = spawn(async move {
-            for _ in 0..2000 {
-                client.send(b"x").await.unwrap();
-            }
-        });
-        for _ in 0..2000 {
-            assert_eq!(server.recv(&mut buf).await.unwrap(), 1);
-        }
-        sender.await.unwrap();
     });
 }

@@ -1,5 +1,8 @@
 //! On paused time, so that the outcomes are exact; where real time is the subject, only lower bounds are.
 
+mod intervals;
+mod timeouts;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -377,84 +380,6 @@ fn trap_12_wakers_may_use_the_timers() {
     });
 }
 
-/// A5. Nothing before the deadline; at it the inner is dropped, and the error is that of a timeout.
-#[test]
-fn a05_timeout_drops_the_inner_at_the_deadline() {
-    let trace = Trace::default();
-    paused(async {
-        let inner = Dropped(trace.clone());
-        let mut limited = Box::pin(timeout(SECOND, async move {
-            let _inner = inner;
-            pending::<()>().await;
-        }));
-        assert!(poll_once(&mut limited).await.is_pending());
-        advance(SECOND - MS).await;
-        assert!(poll_once(&mut limited).await.is_pending());
-        trace.expect(&[]);
-        advance(MS).await;
-        let Poll::Ready(Err(elapsed)) = poll_once(&mut limited).await else { panic!("no timeout") };
-        trace.expect(&["dropped in main"]);
-        assert_eq!(elapsed.to_string(), "deadline has elapsed");
-        assert_eq!(std::io::Error::from(elapsed).kind(), std::io::ErrorKind::TimedOut);
-        assert_eq!(poll_once(&mut limited).await, Poll::Ready(Err(elapsed)));
-    });
-    trace.expect(&["dropped in main"]);
-}
-
-/// A6. Also when the inner's destructor panics, which is reported with the place of the timeout.
-#[test]
-fn a06_timeout_also_when_the_drop_panics() {
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("a06 bomb");
-        }
-    }
-    let line = paused(async {
-        let bomb = Bomb;
-        let limited = timeout(SECOND, async move {
-            let _bomb = bomb;
-            pending::<()>().await;
-        });
-        let line = line!() - 4;
-        assert!(limited.await.is_err());
-        line
-    });
-    let reports = sentinel::reports();
-    let report = reports.iter().find(|report| report.detail == "a06 bomb").expect("not reported");
-    assert_eq!((report.kind, report.place.line()), (ReportKind::UnhandledPanic, line));
-    assert!(report.context.starts_with("main#"), "{}", report.context);
-}
-
-/// A7, A8. A timeout that fires leaves the caller's context as it was, and no context leaks into the loop.
-#[test]
-fn a07_a08_timeouts_leave_contexts_alone() {
-    paused(async {
-        let (one, trace) = (Context::root("one"), Trace::default());
-        let task = {
-            let (one, trace) = (one.clone(), trace.clone());
-            spawn_in(&one.clone(), async move {
-                let inner = Dropped(trace.clone());
-                let result = timeout(SECOND, async move {
-                    let _inner = inner;
-                    sleep(SECOND * 2).await;
-                })
-                .await;
-                assert!(result.is_err());
-                assert_eq!(Context::current(), one);
-                sleep(SECOND).await;
-                assert_eq!(Context::current(), one);
-                trace.say("done");
-            })
-        };
-        sleep(SECOND * 5).await;
-        assert_eq!(Context::current().class(), "main");
-        task.await.unwrap();
-        trace.expect(&["dropped in one", "done"]);
-    });
-    assert!(Context::current().is_sentinel());
-}
-
 /// L2. Two tasks in different contexts interleave over sleeps; each sees its own after every one.
 #[test]
 fn l02_interleaved_sleepers_keep_their_contexts() {
@@ -501,37 +426,6 @@ fn trap_25_a_timer_holds_no_context() {
     });
 }
 
-#[test]
-fn a_future_that_is_ready_wins_over_the_deadline() {
-    paused(async {
-        let mut done = pin!(timeout(SECOND, std::future::ready(1)));
-        advance(SECOND * 2).await;
-        assert_eq!(done.as_mut().await, Ok(1));
-        assert_eq!(timeout(Duration::ZERO, async { 2 }).await, Ok(2));
-        assert_eq!(timeout_at(Instant::now() - SECOND, async { 3 }).await, Ok(3));
-        assert!(timeout_at(Instant::now(), pending::<()>()).await.is_err());
-        assert_eq!(timeout(Duration::MAX, sleep(SECOND)).await, Ok(()));
-    });
-}
-
-/// A future that uses up the budget of every poll, and asks for more.
-#[test]
-fn a_greedy_future_times_out_too() {
-    Runtime::new().unwrap().block_on(async {
-        let greedy = poll_fn(|cx| {
-            while sleep_until(Instant::now()).poll_ready(cx) {}
-            Poll::<()>::Pending
-        });
-        assert!(timeout(MS, greedy).await.is_err());
-    });
-}
-
-impl Sleep {
-    fn poll_ready(mut self, cx: &mut task::Context<'_>) -> bool {
-        Pin::new(&mut self).poll(cx).is_ready()
-    }
-}
-
 /// An always ready timer lets others be.
 #[test]
 fn a_loop_of_ready_timers_yields() {
@@ -546,96 +440,6 @@ fn a_loop_of_ready_timers_yields() {
         }
         other.await.unwrap();
     });
-}
-
-/// The ticks of an interval of 1 s whose second tick is awaited 2.5 s late: when it was due, and when it came.
-async fn ticks(behavior: MissedTickBehavior) -> Vec<(u128, u128)> {
-    let start = Instant::now();
-    let mut interval = interval(SECOND);
-    interval.set_missed_tick_behavior(behavior);
-    assert_eq!((interval.missed_tick_behavior(), interval.period()), (behavior, SECOND));
-    let mut seen = Vec::new();
-    for n in 0..6 {
-        let due = interval.tick().await;
-        seen.push(((due - start).as_millis(), start.elapsed().as_millis()));
-        if n == 0 {
-            advance(MS * 3500).await;
-        }
-    }
-    seen
-}
-
-#[test]
-fn missed_ticks_burst() {
-    let seen = paused(ticks(MissedTickBehavior::Burst));
-    assert_eq!(seen, [(0, 0), (1000, 3500), (2000, 3500), (3000, 3500), (4000, 4000), (5000, 5000)]);
-}
-
-#[test]
-fn missed_ticks_delay() {
-    let seen = paused(ticks(MissedTickBehavior::Delay));
-    assert_eq!(seen, [(0, 0), (1000, 3500), (4500, 4500), (5500, 5500), (6500, 6500), (7500, 7500)]);
-}
-
-#[test]
-fn missed_ticks_are_skipped() {
-    let seen = paused(ticks(MissedTickBehavior::Skip));
-    assert_eq!(seen, [(0, 0), (1000, 3500), (4000, 4000), (5000, 5000), (6000, 6000), (7000, 7000)]);
-}
-
-#[test]
-fn an_interval_in_time_does_not_drift() {
-    for behavior in [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip] {
-        paused(async {
-            let start = Instant::now();
-            let period = Duration::from_nanos(1_234_567);
-            let mut interval = interval(period);
-            interval.set_missed_tick_behavior(behavior);
-            for n in 0..1000 {
-                assert_eq!(interval.tick().await, start + period * n);
-                assert_eq!(start.elapsed(), period * n);
-            }
-        });
-    }
-}
-
-#[test]
-fn intervals_are_reset() {
-    paused(async {
-        let start = Instant::now();
-        let mut interval = interval_at(start + SECOND * 10, SECOND);
-        assert_eq!(interval.tick().await, start + SECOND * 10);
-        interval.reset_after(SECOND * 5);
-        assert_eq!(interval.tick().await, start + SECOND * 15);
-        interval.reset_immediately();
-        let now = Instant::now();
-        assert_eq!(interval.tick().await, now);
-        interval.reset_at(now + SECOND * 3);
-        assert_eq!(interval.tick().await, now + SECOND * 3);
-        advance(MS * 500).await;
-        interval.reset();
-        assert_eq!(interval.tick().await, now + MS * 4500);
-        assert_eq!(interval.tick().await, now + MS * 5500);
-    });
-}
-
-/// G4, G5. A stopped repeating call leaves nothing behind.
-#[test]
-fn g04_a_dropped_interval_is_gone() {
-    paused(async {
-        let mut interval = interval(SECOND);
-        interval.tick().await;
-        assert!(poll_fn(|cx| Poll::Ready(interval.poll_tick(cx))).await.is_pending());
-        assert_eq!(pending_timers(), 1);
-        drop(interval);
-        assert_eq!(pending_timers(), 0);
-    });
-}
-
-#[test]
-fn a_period_of_zero_is_refused() {
-    let text = panic_text(|| drop(interval(Duration::ZERO)));
-    assert_eq!(text, "the period of an interval must not be zero");
 }
 
 #[test]

@@ -200,6 +200,10 @@ fn files_are_short() {
         rules::long_files(&source("a/src/left.rs", text), 4),
         &["1: 5 lines of code, 4 are the most"],
     );
+    // Beside code tests are free; on their own they are a file like any other, which has two lines more.
+    for path in ["tests/it/left.rs", "a/src/left/tests.rs", "a/src/tests/left.rs"] {
+        assert_eq!(source(path, text).code_lines, 7, "{path}");
+    }
 }
 
 #[test]

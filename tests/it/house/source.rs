@@ -57,7 +57,7 @@ pub(super) struct Source {
     pub(super) path: String,
     pub(super) tokens: Vec<Token>,
     pub(super) functions: Vec<Function>,
-    /// Lines with code on them, tests in `src` not counted.
+    /// Lines with code on them; tests beside what they test not counted, files of tests are.
     pub(super) code_lines: usize,
 }
 
@@ -75,7 +75,8 @@ impl Source {
         source.mark_tests();
         source.mark_modules();
         source.mark_functions();
-        let counts = |index: &usize| !source.tokens[*index].test || path.starts_with("tests/");
+        let all = source.is_of_tests();
+        let counts = |index: &usize| all || !source.tokens[*index].test;
         let covered = (0..source.tokens.len()).filter(counts).flat_map(|index| lines[index].clone());
         source.code_lines = covered.collect::<BTreeSet<_>>().len();
         source
@@ -170,12 +171,16 @@ impl Source {
                 || self.is_ident(bracket + 3, "all") && self.is_ident(bracket + 5, "test"))
     }
 
-    fn mark_tests(&mut self) {
-        let whole_file = self.path.starts_with("tests/")
+    /// Whether the whole file is.
+    fn is_of_tests(&self) -> bool {
+        self.path.starts_with("tests/")
             || self.path.contains("/tests/")
             || self.path.ends_with("/tests.rs")
-            || (self.is_cfg_test(0) && self.is_punct(1, '!'));
-        if whole_file {
+            || (self.is_cfg_test(0) && self.is_punct(1, '!'))
+    }
+
+    fn mark_tests(&mut self) {
+        if self.is_of_tests() {
             self.tokens.iter_mut().for_each(|token| token.test = true);
         }
         for index in 0..self.tokens.len() {
