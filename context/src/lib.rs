@@ -41,6 +41,10 @@ mod usage;
 mod value;
 mod wait;
 
+#[cfg(all(test, target_os = "linux", not(miri)))]
+#[path = "../../tests/watchdog.rs"]
+mod watchdog;
+
 pub use account::{Accounts, CancelledUsage, ClassUsage, Hold, Snapshot, accounts, classes, live};
 pub use builder::Builder;
 pub use cancel::{Cancelled, Reason};

@@ -93,6 +93,10 @@ pub mod time;
 mod timers;
 mod waker;
 
+#[cfg(all(test, target_os = "linux", not(miri)))]
+#[path = "../../tests/watchdog.rs"]
+mod watchdog;
+
 pub use blocking::spawn_blocking;
 pub use bursar_macros::{main, test};
 pub use context::{Accounts, Clock};

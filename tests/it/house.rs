@@ -102,7 +102,7 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 9] = [
+const FENCES: [&str; 10] = [
     "context/src/clock",
     "context/src/current",
     "context/src/node",
@@ -112,13 +112,15 @@ const FENCES: [&str; 9] = [
     "runtime/src/task/raw",
     "runtime/src/task/slots",
     "runtime/src/waker",
+    "tests/watchdog",
 ];
 
 /// Where a test may sleep, and why.
-const SLEEPERS: [(&str, &str); 3] = [
+const SLEEPERS: [(&str, &str); 4] = [
     ("context/src/clock", "a thread that leaves the CPU is what the clock must see"),
     ("tests/it/promises/clock", "the same, inside of a poll"),
     ("tests/it/conservation/program", "the same, in random programs"),
+    ("tests/watchdog", "it watches tests, by the second"),
 ];
 
 /// Where accounting may be left out of a build: the seam, the bench that measures it there, and the list of known `cfg`s.

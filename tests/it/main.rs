@@ -9,6 +9,7 @@ mod books;
 mod bridges;
 mod conservation;
 mod elsewhere;
+mod hangs;
 mod house;
 mod http;
 mod ids;
@@ -20,3 +21,7 @@ mod service;
 mod trace;
 mod traps;
 mod watch;
+
+#[cfg(all(target_os = "linux", not(miri)))]
+#[path = "../watchdog.rs"]
+mod watchdog;

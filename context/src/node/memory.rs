@@ -5,11 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::raw::Node;
+use super::spare::SPARE_MAX;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// How many vacant nodes a ledger keeps: half a megabyte. More of them at a time are the allocator's.
-const SPARE_MAX: usize = 2_048;
 
 /// A registry's nodes (rules 3 and 5 of [`raw`](super::raw)).
 #[derive(Debug)]
@@ -118,7 +116,8 @@ mod tests {
     #[test]
     fn the_registry_shows_who_lives_and_nobody_else() {
         const CLASS: &str = "shown by the registry";
-        let mut contexts: Vec<_> = (0..2 * SPARE_MAX).map(|_| Context::root(CLASS)).collect();
+        const CONTEXTS: usize = SPARE_MAX + 2_048;
+        let mut contexts: Vec<_> = (0..CONTEXTS).map(|_| Context::root(CLASS)).collect();
         while !contexts.is_empty() {
             let ids: BTreeSet<_> = contexts.iter().map(|context| context.id().as_u64()).collect();
             assert_eq!(alive(CLASS), ids);

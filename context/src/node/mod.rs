@@ -8,6 +8,12 @@ mod memory;
 mod raw;
 mod tree;
 
+#[cfg(not(bursar_no_reuse))]
+mod spare;
+#[cfg(bursar_no_reuse)]
+#[path = "spare_none.rs"]
+mod spare;
+
 pub(crate) use control::{Aside, Extras, FinishHook, Shown};
 pub use raw::Context;
 pub(crate) use raw::{Birth, Node, Plan};

@@ -7,6 +7,14 @@ mod build;
 #[path = "release.rs"]
 mod build;
 
+#[cfg(not(bursar_no_reuse))]
+mod reuse;
+#[cfg(bursar_no_reuse)]
+#[path = "reuse_none.rs"]
+mod reuse;
+
+pub(crate) use reuse::TASK_KEPT_MAX;
+
 use context::harness::{self, Observing};
 use context::{Clock, Hooks};
 use std::fmt;

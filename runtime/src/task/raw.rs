@@ -39,6 +39,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use crate::config::TASK_KEPT_MAX as KEPT_MAX;
 use crate::task::{Ending, JoinFailure};
 use context::harness::Share;
 
@@ -538,7 +539,6 @@ const ID_BLOCK: u64 = 4096;
 const FINE: usize = 16;
 const FINE_MAX: usize = 1024 + 8;
 const COARSE: usize = 256;
-const KEPT_MAX: usize = 4096;
 
 const FINE_CLASSES: usize = FINE_MAX / FINE + 1;
 const CLASSES: usize = FINE_CLASSES + KEPT_MAX / COARSE + 1;
