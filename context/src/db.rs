@@ -11,7 +11,8 @@ use std::time::Duration;
 /// A transaction of the context in which it was begun. Its end is its drop.
 ///
 /// `Send`: the driver's thread may carry it. It counts as one transaction, however often it is retried; the time until
-/// [`connected`](Self::connected) is waiting, the time from there to the end is in transaction.
+/// [`connected`](Self::connected) is waiting, the time from there to the end is in transaction. The same instants are not counted as the
+/// [`running`](crate::BlockingUsage::running) of a job around it.
 ///
 /// ```
 /// use context::Context;
@@ -110,6 +111,8 @@ impl Drop for Transaction {
     }
 }
 
+/// A job that it lies in does not count it once more.
 fn span(from: u64, to: u64) -> Duration {
+    current::count_db_span(from, to);
     Duration::from_nanos(current::ticks_to_ns(to.saturating_sub(from)))
 }

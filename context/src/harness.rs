@@ -35,6 +35,7 @@ pub struct LoopGuard {
     _frame: Frame<'static>,
     timer_before: Option<&'static dyn Timer>,
     blocking_before: u64,
+    may_block_before: bool,
     not_send: PhantomData<*const ()>,
 }
 
@@ -50,6 +51,7 @@ pub fn enter_loop(clock: Clock, timer: Option<&'static dyn Timer>) -> LoopGuard 
         _frame: frame,
         timer_before,
         blocking_before: current::watch_blocking(0),
+        may_block_before: current::may_block(false),
         not_send: PhantomData,
     }
 }
@@ -60,12 +62,33 @@ impl LoopGuard {
     pub fn report_blocking_calls(&self, min: Duration) {
         current::watch_blocking(nanos(min).max(1));
     }
+
+    /// Does not charge `blocked` on this thread: for threads of a pool, whose work may block, and is timed from its begin
+    /// to its end by the code that sends it ([`BlockingUsage::running`](crate::BlockingUsage::running),
+    /// [`DbUsage::in_transaction`](crate::DbUsage::in_transaction)). CPU time is charged as everywhere.
+    ///
+    /// ```
+    /// use context::harness::{self, Share};
+    /// use context::{Clock, Context};
+    /// use std::panic::Location;
+    ///
+    /// let request = Context::root("GET /x");
+    /// let worker = harness::enter_loop(Clock::Manual, None);
+    /// worker.may_block();
+    /// harness::visit(&Share::of(&request), Location::caller(), || harness::block_manual_clock(1_000_000));
+    /// harness::idle();
+    /// assert!(request.usage().blocked.is_zero());
+    /// ```
+    pub fn may_block(&self) {
+        current::may_block(true);
+    }
 }
 
 impl Drop for LoopGuard {
     fn drop(&mut self) {
         current::set_timer(self.timer_before);
         current::watch_blocking(self.blocking_before);
+        current::may_block(self.may_block_before);
     }
 }
 
@@ -85,6 +108,42 @@ pub fn poll<R>(share: &Share, place: &'static Location<'static>, woken: u64, f: 
 #[inline]
 pub fn visit<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce() -> R) -> R {
     current::visit(share, place, f)
+}
+
+/// Times one job on a thread of a pool, from [`begin`](Self::begin) to [`end`](Self::end).
+///
+/// The time of transactions in it ([`db`](crate::db)) is in the columns of [`DbUsage`](crate::DbUsage) already, so it is left
+/// out here: each instant is in one column.
+///
+/// ```
+/// use context::harness::JobTimer;
+/// use std::time::{Duration, Instant};
+///
+/// let begun = Instant::now();
+/// let job = JobTimer::begin();
+/// let mut transaction = context::db::begin("load user");
+/// transaction.connected();
+/// while begun.elapsed() < Duration::from_millis(1) {}
+/// drop(transaction);
+/// assert!(job.end() < begun.elapsed());
+/// ```
+#[derive(Debug)]
+#[must_use = "the job is over when `end` is called"]
+pub struct JobTimer {
+    outer: (u64, u64),
+    not_send: PhantomData<*const ()>,
+}
+
+impl JobTimer {
+    /// The job begins on this thread.
+    pub fn begin() -> Self {
+        Self { outer: current::begin_job(), not_send: PhantomData }
+    }
+
+    /// The wall time of the job without that of its transactions.
+    pub fn end(self) -> Duration {
+        Duration::from_nanos(current::ticks_to_ns(current::end_job(self.outer)))
+    }
 }
 
 /// Holds `context` open until [`release`], like a [`Hold`](crate::Hold) but without a handle of it: for a loop that has

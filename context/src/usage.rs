@@ -29,7 +29,8 @@ pub struct Usage {
     pub polls: u64,
     /// Runnable, but waiting for the thread: from the wake to the poll.
     pub queued: Duration,
-    /// Inside its polls but off the CPU: a blocking call, or preemption by another process.
+    /// Inside its polls but off the CPU: a blocking call, or preemption by another process. A job on a thread of a pool does
+    /// not hold up the loop: see [`BlockingUsage::running`] and [`DbUsage::in_transaction`].
     pub blocked: Duration,
     /// CPU spent after the context finished. Not part of [`cpu`](Self::cpu).
     pub late_cpu: Duration,
@@ -47,7 +48,7 @@ pub struct BlockingUsage {
     pub jobs: u64,
     /// Time the jobs waited for a thread of the pool.
     pub queued: Duration,
-    /// Wall time the jobs ran.
+    /// Wall time the jobs ran, on a CPU or not, without the time of transactions in them.
     pub running: Duration,
 }
 

@@ -280,7 +280,8 @@ impl<S: 'static> Shared<S> {
 
     /// The life of a thread. What it does for itself is charged to `(runtime)`.
     fn work(&self, id: u64) {
-        let _loop = harness::enter_loop(self.settings.clock, None);
+        let worker = harness::enter_loop(self.settings.clock, None);
+        worker.may_block();
         let _observing = self.settings.hooks.observe();
         let _membership = Membership { shared: self, id };
         let mut own = (self.make)();

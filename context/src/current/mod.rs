@@ -80,6 +80,10 @@ pub(crate) struct Slot {
     start: Cell<u64>,
     /// Blocking calls in polls are reported from this long on, ns; 0: they are not looked for.
     blocking_min: Cell<u64>,
+    /// Time off the CPU is not charged as `blocked`: the thread belongs to a pool, whose jobs are timed as a whole.
+    may_block: Cell<bool>,
+    /// The job that runs on this thread: when it began, in wall ticks, and how many of its ticks database spans have.
+    job: Cell<(u64, u64)>,
     /// The thread's voluntary switches, when they were last read.
     voluntary: Cell<u64>,
     /// Where a slice began, in wall ticks, that goes on in a context which finished in it and ran its hooks meanwhile.
@@ -142,6 +146,8 @@ impl Slot {
             id: Cell::new(0),
             start: Cell::new(0),
             blocking_min: Cell::new(0),
+            may_block: Cell::new(false),
+            job: Cell::new((0, 0)),
             voluntary: Cell::new(0),
             tail: Cell::new(0),
             ids: Cell::new((0, 0)),
@@ -395,6 +401,32 @@ pub(crate) fn watch_blocking(min: u64) -> u64 {
         }
         slot.blocking_min.replace(min)
     })
+}
+
+/// Whether time off the CPU is left out of `blocked` on this thread. Returns what it was.
+pub(crate) fn may_block(may_block: bool) -> bool {
+    SLOT.with(|slot| slot.may_block.replace(may_block))
+}
+
+/// A job begins on this thread. Returns what was noted of the one around it, for [`end_job`].
+pub(crate) fn begin_job() -> (u64, u64) {
+    SLOT.with(|slot| slot.job.replace((slot.clock.wall(), 0)))
+}
+
+/// The job ends: the ticks it took, without those of database spans.
+pub(crate) fn end_job(outer: (u64, u64)) -> u64 {
+    SLOT.with(|slot| {
+        let (since, elsewhere) = slot.job.replace(outer);
+        slot.clock.wall().saturating_sub(since).saturating_sub(elsewhere)
+    })
+}
+
+/// A database span ended on this thread: its time is in the columns of `db`, and in no other.
+pub(crate) fn count_db_span(from: u64, to: u64) {
+    SLOT.with(|slot| {
+        let (since, elsewhere) = slot.job.get();
+        slot.job.set((since, elsewhere + to.saturating_sub(from.max(since))));
+    });
 }
 
 pub(crate) fn rung() -> Option<Rung> {

@@ -55,6 +55,8 @@ impl Slot {
         let wall = self.clock.last_wall().saturating_sub(began);
         let off = self.clock.ticks_to_ns(wall).saturating_sub(cpu);
         match self.current_node() {
+            // Whoever sent the job counts its wall time as a whole: `running`, or `in_transaction`.
+            Some(_) if self.may_block.get() => {}
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.blocked.add(off),
             Some(node) => node.abroad().shared.blocked.add_shared(off),
             None if self.current.get() == LOOP => ledger.parked.add(off),

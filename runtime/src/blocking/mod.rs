@@ -8,7 +8,7 @@ use crate::current::{self, Core};
 use crate::error::{JoinError, Kind};
 use crate::join::JoinHandle;
 use crate::pool::Why;
-use context::harness;
+use context::harness::{self, JobTimer};
 use context::{Context, ReportKind, Usage};
 use errand::Errand;
 use std::panic::Location;
@@ -87,10 +87,10 @@ where
         let detail = "give it a context: nobody pays for this job";
         context::sentinel::report(ReportKind::BlockingInSentinel, &context, place, detail);
     }
-    let mut bill = Bill::open(context.clone());
+    let queued = Queued::begin(context.clone());
     let errand = Errand { context: context.clone(), place, away: Some(core.away()), unheard: |_, _, _| () };
     let run = move |(): &mut ()| {
-        bill.begin_to_run();
+        let _running = queued.begin_to_run();
         f()
     };
     match errand.send(&core.pool, run) {
@@ -113,35 +113,44 @@ fn why_not(why: Why, place: Place) -> JoinError {
     }
 }
 
-/// Charges the wall time of a job: first as waiting, then as running. It ends when it is dropped.
-struct Bill {
+/// Charges the time that a job waits for a thread, until it runs or is dropped.
+struct Queued {
     context: Context,
-    stage: fn(&mut Usage) -> &mut Duration,
-    /// When the stage began, in ticks.
+    /// In ticks.
     since: u64,
 }
 
-impl Bill {
-    fn open(context: Context) -> Self {
-        Self { context, stage: |usage| &mut usage.blocking.queued, since: harness::ticks() }
+impl Queued {
+    fn begin(context: Context) -> Self {
+        Self { context, since: harness::ticks() }
     }
 
-    fn begin_to_run(&mut self) {
-        self.settle();
-        self.stage = |usage| &mut usage.blocking.running;
-    }
-
-    fn settle(&mut self) {
-        let now = harness::ticks();
-        let ns = harness::ticks_to_ns(now.saturating_sub(self.since));
-        self.since = now;
-        charge(&self.context, |usage| *(self.stage)(usage) = Duration::from_nanos(ns));
+    /// On the thread that runs the job.
+    fn begin_to_run(self) -> Running {
+        let context = self.context.clone();
+        drop(self);
+        Running { context, timer: Some(JobTimer::begin()) }
     }
 }
 
-impl Drop for Bill {
+impl Drop for Queued {
     fn drop(&mut self) {
-        self.settle();
+        let ns = harness::ticks_to_ns(harness::ticks().saturating_sub(self.since));
+        charge(&self.context, |usage| usage.blocking.queued = Duration::from_nanos(ns));
+    }
+}
+
+/// Charges the wall time of a job that runs, until it is dropped.
+struct Running {
+    context: Context,
+    timer: Option<JobTimer>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(timer) = self.timer.take() else { return };
+        let running = timer.end();
+        charge(&self.context, |usage| usage.blocking.running = running);
     }
 }
 

@@ -70,6 +70,39 @@ fn p10_a_job_runs_in_the_callers_context_and_its_cpu_is_charged_there() {
     assert!(usage.blocking.running >= burnt, "{usage:?}");
 }
 
+/// Off the CPU on a thread of the pool: the loop is not held up, so it is not `blocked`; and the time of a transaction in
+/// the job is the transaction's.
+#[test]
+fn b19_each_instant_of_a_job_is_in_one_column() {
+    let rt = Runtime::builder().clock(context::Clock::Manual).build().unwrap();
+    let block = |millis: u64| context::harness::block_manual_clock(millis * 1_000_000);
+    let (job, part) = (Context::root("b19 job"), Context::root("b19 part"));
+    bill(&rt, &job, move || {
+        block(100);
+        // In a context of this thread's own, too.
+        part.child("b19 child").scope(|| block(50));
+        assert!(part.usage().blocked.is_zero(), "{}", part.usage());
+        let mut transaction = context::db::begin("b19");
+        block(7);
+        transaction.connected();
+        block(20);
+        drop(transaction);
+        block(1);
+    });
+    let usage = job.usage();
+    assert!(usage.blocked.is_zero() && usage.cpu.is_zero(), "{usage}");
+    assert_eq!((usage.blocking.jobs, usage.blocking.running), (1, 151 * MILLI), "{usage}");
+    assert_eq!((usage.db.waiting, usage.db.in_transaction), (7 * MILLI, 20 * MILLI), "{usage}");
+    // A loop that runs in a job has its own.
+    let inner = bill(&rt, &Context::root("b19 outer"), move || {
+        let inner = Context::root("b19 inner");
+        let rt = Runtime::builder().clock(context::Clock::Manual).build().unwrap();
+        rt.block_on(async { block(3) }.in_context(inner.clone()));
+        inner.usage()
+    });
+    assert_eq!(inner.blocked, 3 * MILLI, "{inner}");
+}
+
 /// Runs one job in `context`, and awaits it there.
 fn bill<R: Send + 'static>(rt: &Runtime, context: &Context, f: impl FnOnce() -> R + Send + 'static) -> R {
     rt.block_on(async { spawn_blocking(f).await.unwrap() }.in_context(context.clone()))

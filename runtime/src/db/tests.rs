@@ -145,6 +145,24 @@ fn p11_a_transaction_is_charged_to_the_caller() {
 }
 
 #[test]
+fn b19_a_transaction_that_blocks_is_in_transaction_and_not_blocked() {
+    let request = Context::root("b19 db");
+    let rt = Runtime::builder().clock(Clock::Manual).build().unwrap();
+    let work = async {
+        let pool = paper(&Trace::default()).build();
+        let block = || context::harness::block_manual_clock(100_000_000);
+        pool.interact("block", move |_| {
+            block();
+            Ok(())
+        })
+        .await
+    };
+    rt.block_on(work.in_context(request.clone())).unwrap();
+    let usage = request.usage();
+    assert_eq!((usage.db.in_transaction, usage.blocked), (100 * MILLI, Duration::ZERO), "{usage}");
+}
+
+#[test]
 fn p11_the_wait_for_a_connection_is_waiting() {
     let (first, second) = (Context::root("p11 first"), Context::root("p11 second"));
     let waited = Runtime::new().unwrap().block_on(async {
