@@ -62,6 +62,7 @@ impl Context {
 
     /// [`finish`](Self::finish) for those who do not want the sum.
     pub(crate) fn end(&self) {
+        self.notice_deadline();
         current::settle_within(self.node());
         self.end_at(current::ticks());
     }
@@ -69,6 +70,7 @@ impl Context {
     /// The same for who left it at the last switch on this thread, and did nothing since: the time is known.
     #[inline]
     pub(crate) fn end_left(&self) {
+        self.notice_deadline();
         current::settle_within(self.node());
         self.end_at(current::last_switch());
     }

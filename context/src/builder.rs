@@ -1,6 +1,7 @@
 //! Making contexts.
 
 use crate::current::{self, Origin};
+use crate::deadline::Deadline;
 use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::{Aside, Birth, Context, Extras, Plan};
 use crate::value::{Key, Value};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 pub struct Builder<'a> {
     class: &'a str,
     parent: Option<Context>,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     aside: Option<Box<Aside>>,
 }
 
@@ -96,8 +97,10 @@ impl Builder<'_> {
     }
 
     /// A deadline. Never later than the parent's.
+    ///
+    /// It passes by the clock of the runtime that this thread works for, whoever asks: by paused time, if that is paused.
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+        self.deadline = Some(current::deadline(deadline));
         self
     }
 
@@ -147,7 +150,7 @@ fn plain_child(parent: &Context, class: &str, place: &'static Location<'static>)
 fn make(
     class: &str,
     parent: Option<Context>,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     mut aside: Option<Box<Aside>>,
     place: &'static Location<'static>,
 ) -> Context {
@@ -157,9 +160,11 @@ fn make(
     }
     if let Some(deadline) = deadline {
         let inherited = parent.as_ref().and_then(Context::deadline);
-        let earliest = inherited.map_or(deadline, |inherited| inherited.min(deadline));
-        aside.get_or_insert_default().extras.deadline = Some(earliest);
-        timed = true;
+        // The nearest deadline is the earliest: a later one than the parent's is none.
+        if inherited.is_none_or(|inherited| deadline.at < inherited) {
+            aside.get_or_insert_default().extras.deadline = Some(deadline);
+            timed = true;
+        }
     }
     budgeted |= aside.as_ref().is_some_and(|aside| aside.extras.cpu_budget.is_some());
     let Origin { ledger, owner, id, now, class, made_in } = current::origin(class, place);

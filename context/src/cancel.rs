@@ -19,6 +19,8 @@ pub enum Reason {
     Sibling,
     /// The runtime shuts down.
     Shutdown,
+    /// The context itself, or one above it, has finished.
+    Finished,
     /// What the caller of `cancel` says.
     Custom(&'static str),
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Reason {
             Self::Disconnected => "client disconnected",
             Self::Sibling => "sibling failed",
             Self::Shutdown => "shutting down",
+            Self::Finished => "its context finished",
             Self::Custom(why) => why,
         })
     }
@@ -49,7 +52,7 @@ impl Cancelled {
         self.reason
     }
 
-    /// The line that cancelled.
+    /// The line that cancelled. Of a deadline, a budget and a finish: the line that made the context which had it.
     pub fn place(&self) -> &'static Location<'static> {
         self.place
     }
@@ -68,13 +71,17 @@ impl std::error::Error for Cancelled {}
 pub(crate) struct Waiters(Slab<Waker>);
 
 impl Waiters {
+    /// Whether the waker at `key` wakes the same task as `waker`. Runs no foreign code.
+    pub(crate) fn has(&self, key: Option<usize>, waker: &Waker) -> bool {
+        key.and_then(|key| self.0.get(key)).is_some_and(|stored| stored.will_wake(waker))
+    }
+
     /// Stores `waker` at `key`, or at a new one. Returns the waker it replaced, to be dropped outside the lock.
-    pub(crate) fn register(&mut self, key: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
+    pub(crate) fn register(&mut self, key: &mut Option<usize>, waker: Waker) -> Option<Waker> {
         match key.and_then(|key| self.0.get_mut(key)) {
-            Some(stored) if stored.will_wake(waker) => None,
-            Some(stored) => Some(std::mem::replace(stored, waker.clone())),
+            Some(stored) => Some(std::mem::replace(stored, waker)),
             None => {
-                *key = Some(self.0.insert(waker.clone()));
+                *key = Some(self.0.insert(waker));
                 None
             }
         }
@@ -82,6 +89,10 @@ impl Waiters {
 
     pub(crate) fn remove(&mut self, key: usize) -> Option<Waker> {
         self.0.try_remove(key)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Takes all wakers out; the keys that were handed out mean nothing any more.

@@ -18,6 +18,7 @@
 //! ```
 
 pub use crate::current::{Alarm, Share, Timer};
+pub use crate::deadline::TimeSource;
 
 use crate::cells::nanos;
 use crate::clock::{self, Clock, Rung};
@@ -27,7 +28,7 @@ use crate::node::hooks::{self, Hooks, Observer};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
 #[must_use = "the loop's account is current only while the guard lives"]
@@ -199,6 +200,20 @@ impl Drop for Observing {
 /// deadlines are noticed when somebody asks.
 pub fn set_timer(timer: Option<&'static dyn Timer>) -> Option<&'static dyn Timer> {
     current::set_timer(timer)
+}
+
+/// Makes `source` the clock of deadlines that are set on this thread, and returns the one before.
+///
+/// For executors with pools of threads, or with time that can be paused: set the same source on the thread of the loop and
+/// on those of its pools, and a deadline passes for all of them at once. Without one, a deadline passes by the [`Timer`] of
+/// the thread that asks, or by the system's clock.
+pub fn set_time_source(source: Option<Arc<dyn TimeSource>>) -> Option<Arc<dyn TimeSource>> {
+    current::set_time_source(source)
+}
+
+/// What time it is on this thread, by its time source, its timer, or the system's clock.
+pub fn now() -> Instant {
+    current::now()
 }
 
 /// The loop works for itself from here: its account is charged, and the sentinel is current.

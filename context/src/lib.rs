@@ -31,6 +31,7 @@ mod class;
 mod clock;
 mod current;
 pub mod db;
+mod deadline;
 mod future;
 pub mod harness;
 

@@ -1,26 +1,69 @@
-//! Hearing of a cancellation: at once, or while waiting for something else (P13).
+//! Cancellation: by a call, a deadline, a CPU budget or the finish, and how work notices it: at once, or while it waits
+//! for something else (P13).
 //!
-//! A deadline is no timer of its own. Who waits for the cancellation of a context that has one arms a timer for as
-//! long as it waits; who asks compares the time. So a deadline that nobody asks for costs nothing and leaves nothing.
+//! A deadline is no timer of its own. A wait for the cancellation of a context that has a deadline arms a timer for as long
+//! as it waits; code that asks compares the time. So a deadline that nobody asks for costs nothing and leaves nothing. A
+//! deadline that has passed is the reason, whether or not anybody noticed: whoever asks, cancels or finishes looks first.
 
 use crate::cancel::{Cancelled, Reason};
-use crate::current::{self, Alarm};
-use crate::node::Context;
+use crate::current::{self, Armed};
+use crate::node::{Context, contain};
 use pin_project_lite::pin_project;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{self, Poll, ready};
+use std::time::{Duration, Instant};
 
 impl Context {
-    /// Completes when this context is cancelled, or its deadline passes.
+    /// Cancels this context and everything below it. The first reason wins; returns whether this was the first here.
+    ///
+    /// A deadline that has passed is a reason, also if nobody has noticed it yet. A context that has finished is not
+    /// cancelled any more.
+    ///
+    /// Nothing is interrupted: work notices where it asks ([`check`](Self::check), [`cancelled`](Self::cancelled),
+    /// [`cancellable`](crate::FutureExt::cancellable)). The sentinel cannot be cancelled.
+    #[track_caller]
+    pub fn cancel(&self, reason: Reason) -> bool {
+        self.cancel_at(Cancelled { reason, place: Location::caller() })
+    }
+
+    fn cancel_at(&self, cancelled: Cancelled) -> bool {
+        if self.is_sentinel() {
+            return false;
+        }
+        self.notice_deadline();
+        self.node().cancel(cancelled)
+    }
+
+    /// Why it was cancelled, if it was. A deadline that has passed before the finish is a reason, whether or not anybody
+    /// asked in time; a finish is not: `None` for a context that was never cancelled.
+    pub fn cancel_reason(&self) -> Option<Reason> {
+        self.notice_deadline();
+        self.node().control.cancelled().map(|cancelled| cancelled.reason)
+    }
+
+    /// The latest moment it is worth working for: its own deadline or an ancestor's, whichever is earlier.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node().deadline().map(|(deadline, _)| deadline.at)
+    }
+
+    /// The limit of its total CPU time, if it was made with one.
+    pub fn cpu_budget(&self) -> Option<Duration> {
+        self.node().extras().and_then(|extras| extras.cpu_budget)
+    }
+
+    /// Completes when this context is cancelled, its deadline passes, or it finishes ([`Reason::Finished`]).
     ///
     /// For the deadline it needs the timer of the runtime that polls it ([`harness::Timer`](crate::harness::Timer));
-    /// without one a deadline is noticed at the next poll only.
+    /// without one a deadline is noticed at the next poll only. It may be polled on one runtime and then on another: it
+    /// uses the timer of the one that polled it last.
     pub fn cancelled(&self) -> WaitCancelled {
         WaitCancelled { context: self.clone(), key: None, alarm: None }
     }
 
-    /// For synchronous code: fails once the context is cancelled, its deadline has passed or its CPU budget is spent.
+    /// For synchronous code: fails once the context is cancelled, its deadline has passed, its CPU budget is spent, or it
+    /// has finished.
     ///
     /// Costs a load; with a deadline, a look at the clock; with a budget, a walk over what is below.
     ///
@@ -31,32 +74,40 @@ impl Context {
     /// let request = Context::builder("GET /x").timeout(Duration::ZERO).build();
     /// assert_eq!(request.child("part").check().unwrap_err().reason(), Reason::Deadline);
     /// assert_eq!(request.cancel_reason(), Some(Reason::Deadline));
+    ///
+    /// let request = Context::root("GET /x");
+    /// request.finish();
+    /// assert_eq!(request.check().unwrap_err().reason(), Reason::Finished);
+    /// assert_eq!(request.cancel_reason(), None);
     /// ```
     ///
     /// # Errors
     ///
     /// [`Cancelled`], with the reason and the line that cancelled.
     pub fn check(&self) -> Result<(), Cancelled> {
-        if let Some(cancelled) = self.node().control.cancelled() {
+        if let Some(cancelled) = self.node().ended() {
             return Err(cancelled);
         }
-        if self.deadline().is_some_and(|deadline| current::now() >= deadline) {
-            self.expire();
-        } else if self.node().budgeted {
+        self.notice_deadline();
+        if self.node().budgeted {
             self.check_budget();
         }
-        self.node().control.cancelled().map_or(Ok(()), Err)
+        self.node().ended().map_or(Ok(()), Err)
     }
 
-    /// Cancels the context whose deadline this one has: its own, or the ancestor's that set it.
-    #[cold]
-    fn expire(&self) {
-        let deadline = self.deadline();
-        let mut owner = self.clone();
-        while let Some(parent) = owner.parent().filter(|parent| parent.deadline() == deadline) {
-            owner = parent;
+    /// Cancels what has a deadline that has passed: this context or the ancestor that set it.
+    #[inline]
+    pub(crate) fn notice_deadline(&self) {
+        if self.node().is_timed() && self.node().ended().is_none() {
+            self.compare_time();
         }
-        owner.cancel_at(Cancelled { reason: Reason::Deadline, place: owner.place() });
+    }
+
+    #[inline(never)]
+    fn compare_time(&self) {
+        if let Some((_, owner)) = self.node().deadline().filter(|(deadline, _)| deadline.has_passed()) {
+            owner.cancel(owner.too_late());
+        }
     }
 
     /// Cancels this context, or an ancestor, if its total CPU has reached its budget.
@@ -79,7 +130,7 @@ pub struct WaitCancelled {
     context: Context,
     key: Option<usize>,
     /// Armed at the first poll, if there is a deadline and a timer.
-    alarm: Option<Alarm>,
+    alarm: Option<Armed>,
 }
 
 impl Future for WaitCancelled {
@@ -87,23 +138,31 @@ impl Future for WaitCancelled {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Cancelled> {
         let Self { context, key, alarm } = &mut *self;
-        if let Err(cancelled) = context.check() {
-            return Poll::Ready(cancelled);
+        loop {
+            if let Err(cancelled) = context.check() {
+                return Poll::Ready(cancelled);
+            }
+            if !context.node().control.wait(key, cx.waker()) {
+                // It has ended just now.
+                continue;
+            }
+            let Some((deadline, owner)) = context.node().deadline() else { return Poll::Pending };
+            if alarm.as_ref().is_some_and(|armed| !armed.is_at_home()) {
+                // Polled on another runtime than before.
+                *alarm = None;
+            }
+            let armed = match alarm {
+                Some(armed) => armed,
+                None => match current::alarm(deadline) {
+                    Some(armed) => alarm.insert(armed),
+                    None => return Poll::Pending,
+                },
+            };
+            if ready!(armed.poll(cx)) {
+                owner.cancel(owner.too_late());
+            }
+            *alarm = None;
         }
-        if let Err(cancelled) = context.node().control.wait(key, cx.waker()) {
-            return Poll::Ready(cancelled);
-        }
-        let Some(deadline) = context.deadline() else { return Poll::Pending };
-        let alarm = match alarm {
-            Some(alarm) => alarm,
-            None => match current::alarm(deadline) {
-                Some(set) => alarm.insert(set),
-                None => return Poll::Pending,
-            },
-        };
-        ready!(alarm.as_mut().poll(cx));
-        context.expire();
-        context.node().control.cancelled().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -115,8 +174,11 @@ impl std::fmt::Debug for WaitCancelled {
 
 impl Drop for WaitCancelled {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.context.node().control.stop_waiting(key);
+        let Some(key) = self.key else { return };
+        let node = self.context.node();
+        if let Some(waker) = node.control.stop_waiting(key) {
+            // Foreign code, perhaps.
+            contain(node.name(), node.birth.place, || drop(waker));
         }
     }
 }

@@ -3,6 +3,8 @@
 use context::Rung;
 use context::harness::{rung, slowness, ticks, ticks_to_ns};
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// For how long the monotonic clock is extrapolated by ticks, in ns. NTP slews it by 0.05 % at most, so the error stays
@@ -36,11 +38,43 @@ pub(crate) struct TimeSource {
     /// How far time may go on from `sight`, in ns: [`WINDOW`], or 0 where it must not (paused, ahead, ticks that are not
     /// those of the counter).
     window: Cell<u64>,
+    /// The same time for other threads.
+    remote: Arc<RemoteTime>,
+}
+
+/// The time of a runtime, as other threads may read it: those of its pools, say.
+#[derive(Debug)]
+pub(crate) struct RemoteTime {
+    epoch: Instant,
+    /// At how many ns time is paused; [`RUNS`] if it is not.
+    paused: AtomicU64,
+    lead: AtomicU64,
+}
+
+const RUNS: u64 = u64::MAX;
+
+impl RemoteTime {
+    pub(crate) fn now(&self) -> Instant {
+        let paused = self.paused.load(Ordering::Acquire);
+        if paused != RUNS {
+            return instant(self.epoch, paused);
+        }
+        match self.lead.load(Ordering::Relaxed) {
+            0 => Instant::now(),
+            lead => instant(self.epoch, ns(self.epoch.elapsed()).wrapping_add(lead)),
+        }
+    }
 }
 
 impl TimeSource {
     pub(crate) fn new(epoch: Instant, paused: bool) -> Self {
+        let remote = RemoteTime {
+            epoch,
+            paused: AtomicU64::new(if paused { 0 } else { RUNS }),
+            lead: AtomicU64::new(0),
+        };
         Self {
+            remote: Arc::new(remote),
             epoch,
             paused: Cell::new(paused.then_some(0)),
             lead: Cell::new(0),
@@ -96,6 +130,7 @@ impl TimeSource {
         if running {
             self.paused.set(Some(self.now()));
             self.window.set(0);
+            self.publish();
         }
         running
     }
@@ -105,7 +140,19 @@ impl TimeSource {
         let Some(now) = self.paused.take() else { return false };
         self.lead.set(now.wrapping_sub(self.real()));
         self.recent.set(self.instant(now));
+        self.publish();
         true
+    }
+
+    /// The same time, to be read on other threads.
+    pub(crate) fn remote(&self) -> &Arc<RemoteTime> {
+        &self.remote
+    }
+
+    /// Time was paused, moved on or resumed.
+    fn publish(&self) {
+        self.remote.lead.store(self.lead.get(), Ordering::Relaxed);
+        self.remote.paused.store(self.paused.get().unwrap_or(RUNS), Ordering::Release);
     }
 
     /// What the monotonic clock will say, in ns since the epoch, when [`now`](Self::now) says `at`.
@@ -119,11 +166,12 @@ impl TimeSource {
     /// Moves paused time on. Nothing happens to time that runs, or backwards.
     pub(crate) fn advance_to(&self, target: u64) {
         self.paused.set(self.paused.get().map(|now| now.max(target)));
+        self.publish();
     }
 
     /// The moment that many ns after the epoch; a century on if there is no such moment.
     pub(crate) fn instant(&self, at: u64) -> Instant {
-        self.epoch.checked_add(Duration::from_nanos(at)).unwrap_or_else(|| self.epoch + CENTURY)
+        instant(self.epoch, at)
     }
 
     /// ns from the epoch to `instant`; 0 for what was before.
@@ -158,6 +206,10 @@ impl TimeSource {
     fn real(&self) -> u64 {
         ns(self.epoch.elapsed())
     }
+}
+
+fn instant(epoch: Instant, at: u64) -> Instant {
+    epoch.checked_add(Duration::from_nanos(at)).unwrap_or_else(|| epoch + CENTURY)
 }
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -221,6 +273,20 @@ mod tests {
         assert_eq!([time.now(), time.passed(), time.recent_ns(), time.now()], [at + 7; 4]);
         time.resume();
         assert!(time.recent_ns() == at + 7 && time.now() >= at + 7);
+    }
+
+    #[test]
+    fn b17_other_threads_read_the_same_time() {
+        let hour = 3_600_000_000_000;
+        let time = TimeSource::new(Instant::now(), true);
+        time.advance_to(hour);
+        assert_eq!(time.remote().now(), time.now_instant());
+        time.resume();
+        let (before, there, after) = (time.now_instant(), time.remote().now(), time.now_instant());
+        let error = Duration::from_nanos(AHEAD_MAX);
+        assert!(before <= there + error && there <= after + error, "{before:?} {there:?} {after:?}");
+        time.pause();
+        assert_eq!(time.remote().now(), time.now_instant());
     }
 
     #[test]

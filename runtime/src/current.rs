@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::clockwork::TimeSource;
+use crate::clockwork::{RemoteTime, TimeSource};
 use crate::config::Config;
 use crate::handle::Packed;
 use crate::inbox::{Inbox, Message, Remote, Seat};
@@ -15,6 +15,7 @@ use crate::task::table::Table;
 use crate::task::tracking::Tracking;
 use crate::timers::Timers;
 use context::Context;
+use context::harness;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::Location;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) time: TimeSource,
+    /// The clock of deadlines that are set on this runtime and its pools.
+    pub(crate) deadlines: Arc<dyn harness::TimeSource>,
     pub(crate) reactor: Reactor,
     /// What the leaf operations of the running poll may still do before they yield.
     pub(crate) budget: Cell<u32>,
@@ -71,12 +74,14 @@ impl Core {
         if let Some(seed) = config.seed {
             tasks.queue().shuffle(seed);
         }
+        let time = TimeSource::new(epoch, config.paused);
         Ok(Self {
             index: seat.index(),
+            deadlines: Arc::new(LoopTime(time.remote().clone())),
             tasks,
             inbox,
             timers: RefCell::new(Timers::new()),
-            time: TimeSource::new(epoch, config.paused),
+            time,
             reactor,
             budget: Cell::new(BUDGET),
             watches_polls: config.track_wakers || config.slow_poll.is_some(),
@@ -100,7 +105,11 @@ impl Core {
     /// To be held by a job on another thread until it is done.
     pub(crate) fn away(&self) -> Away {
         self.elsewhere.fetch_add(1, Ordering::Relaxed);
-        Away { elsewhere: self.elsewhere.clone(), home: self.inbox.remote().clone() }
+        Away {
+            elsewhere: self.elsewhere.clone(),
+            home: self.inbox.remote().clone(),
+            deadlines: self.deadlines.clone(),
+        }
     }
 
     /// One leaf operation. It spends a unit of the running poll's budget if it comes to something; without budget it is
@@ -139,10 +148,47 @@ fn pool_settings(config: &Config) -> pool::Settings {
     }
 }
 
+/// The time of one runtime, on any thread.
+struct LoopTime(Arc<RemoteTime>);
+
+impl harness::TimeSource for LoopTime {
+    fn now(&self) -> Instant {
+        let at_home = with(|core| {
+            let core = core.filter(|core| Arc::ptr_eq(core.time.remote(), &self.0));
+            core.map(|core| core.time.now_instant())
+        });
+        at_home.unwrap_or_else(|| self.0.now())
+    }
+}
+
 /// While it lives, something that concerns this runtime goes on on another thread: paused time waits for it.
 pub(crate) struct Away {
     elsewhere: Arc<AtomicUsize>,
     home: Arc<Remote>,
+    deadlines: Arc<dyn harness::TimeSource>,
+}
+
+impl Away {
+    /// Runs `f` by the time of the runtime that it is for.
+    pub(crate) fn on_its_time<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _time = OnTime::of(&self.deadlines);
+        f()
+    }
+}
+
+/// While it lives, deadlines of this thread go by the time of a runtime.
+pub(crate) struct OnTime(Option<Arc<dyn harness::TimeSource>>);
+
+impl OnTime {
+    pub(crate) fn of(deadlines: &Arc<dyn harness::TimeSource>) -> Self {
+        Self(harness::set_time_source(Some(deadlines.clone())))
+    }
+}
+
+impl Drop for OnTime {
+    fn drop(&mut self) {
+        harness::set_time_source(self.0.take());
+    }
 }
 
 impl Drop for Away {

@@ -1,7 +1,7 @@
 //! Building a runtime, entering it, reaching it from other threads, ending it.
 
 use crate::config::Config;
-use crate::current::{self, Core};
+use crate::current::{self, Core, OnTime};
 use crate::executor;
 use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
@@ -248,6 +248,7 @@ impl Runtime {
             thread.report_blocking_calls(min);
         }
         let _observing = self.core.config.hooks.observe();
+        let _time = OnTime::of(&self.core.deadlines);
         current::set(&self.core, f)
     }
 
@@ -283,6 +284,7 @@ impl Drop for Runtime {
         // A runtime may be dropped inside another's task, or while its thread is being destroyed.
         let _loop = harness::enter_loop(self.core.config.clock, None);
         let _observing = self.core.config.hooks.observe();
+        let _time = OnTime::of(&self.core.deadlines);
         current::set(&self.core, || {
             self.close_pool();
             self.drop_tasks();

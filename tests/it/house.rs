@@ -32,7 +32,7 @@ const CONTEXT: Crate = Crate {
         &["account", "builder", "db", "wait"],
         &["current"],
         &["node"],
-        &["cancel", "class", "journal", "value"],
+        &["cancel", "class", "deadline", "journal", "value"],
         &["cells", "clock"],
         &["usage", "report"],
     ],

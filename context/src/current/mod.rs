@@ -18,6 +18,7 @@ mod frames;
 mod here;
 mod share;
 mod switch;
+mod time;
 
 pub(crate) use charge::stamp;
 
@@ -25,10 +26,13 @@ pub use frames::Entered;
 use frames::{Counted, Visit};
 pub(crate) use frames::{Frame, FrameKind};
 pub use share::Share;
+pub use time::{Alarm, Timer};
+pub(crate) use time::{Armed, alarm, deadline, now, set_time_source, set_timer};
 
 use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
+use crate::deadline::TimeSource;
 use crate::journal as sentinel;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
@@ -36,12 +40,9 @@ use crate::node::{Context, Node};
 use crate::report::ReportKind;
 use share::NOBODY;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::panic::Location;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 type Place = &'static Location<'static>;
 
@@ -50,6 +51,8 @@ thread_local! {
     static SLOT: Slot = const { Slot::new() };
     /// The timer of the event loop that runs on this thread.
     static TIMER: Cell<Option<&'static dyn Timer>> = const { Cell::new(None) };
+    /// The clock of deadlines on this thread, if it is not the timer's alone.
+    static TIME: Cell<Option<Arc<dyn TimeSource>>> = const { Cell::new(None) };
     /// What needs a destructor: closes the thread's ledger.
     static CLEANUP: Cleanup = const { Cleanup::new() };
 }
@@ -298,32 +301,6 @@ pub(crate) fn origin(class: &str, place: Place) -> Origin {
     let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
     let (owner, id, now) = (ledger.id(), slot.fresh_id(), slot.clock.wall());
     Origin { ledger, owner, id, now, class, made_in }
-}
-
-/// The timer of an event loop, for deadlines.
-pub trait Timer: Sync {
-    /// What time it is for the loop's timers: paused time stands still.
-    fn now(&self) -> Instant;
-
-    /// Completes at `deadline`.
-    fn sleep_until(&self, deadline: Instant) -> Alarm;
-}
-
-/// A future that completes when it is time.
-pub type Alarm = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-pub(crate) fn set_timer(timer: Option<&'static dyn Timer>) -> Option<&'static dyn Timer> {
-    TIMER.replace(timer)
-}
-
-/// The time, as the loop on this thread has it.
-pub(crate) fn now() -> Instant {
-    TIMER.get().map_or_else(Instant::now, Timer::now)
-}
-
-/// Something that wakes at `deadline`, if the loop on this thread has timers.
-pub(crate) fn alarm(deadline: Instant) -> Option<Alarm> {
-    TIMER.get().map(|timer| timer.sleep_until(deadline))
 }
 
 /// Wall ticks of this thread's clock.

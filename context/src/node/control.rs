@@ -2,6 +2,7 @@
 
 use super::late::Late;
 use crate::cancel::{Cancelled, Waiters};
+use crate::deadline::Deadline;
 use crate::node::hooks::Observer;
 use crate::usage::Usage;
 use crate::value::Value;
@@ -10,7 +11,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
 
@@ -31,6 +32,8 @@ pub(crate) struct Aside {
     pub(crate) extras: Extras,
     /// There are hooks, or were.
     hooked: AtomicBool,
+    /// Somebody waits for a cancellation or the finish.
+    awaited: AtomicBool,
     /// First wins; never taken back.
     cancelled: OnceLock<Cancelled>,
     rare: Mutex<Rare>,
@@ -42,8 +45,8 @@ pub(crate) struct Aside {
 pub(crate) struct Extras {
     pub(crate) values: Vec<Value>,
     pub(crate) fields: Vec<(&'static str, Box<str>)>,
-    /// Its own deadline, no later than the parent's. Who has none has the nearest ancestor's.
-    pub(crate) deadline: Option<Instant>,
+    /// Its own deadline, earlier than the parent's. If `None`, the nearest ancestor's applies.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) cpu_budget: Option<Duration>,
     pub(crate) observers: Vec<Observer>,
 }
@@ -143,9 +146,11 @@ impl Control {
         Ok(())
     }
 
+    /// Whether hooks are to run at the finish, or somebody waits for it.
     #[inline]
-    pub(crate) fn has_hooks(&self) -> bool {
-        self.aside.get().is_some_and(|aside| aside.hooked.load(Ordering::SeqCst))
+    pub(crate) fn has_finish_work(&self) -> bool {
+        let aside = self.aside.get();
+        aside.is_some_and(|aside| aside.hooked.load(Ordering::SeqCst) || aside.awaited.load(Ordering::SeqCst))
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<FinishHook> {
@@ -157,9 +162,12 @@ impl Control {
         self.aside.get().and_then(|aside| aside.cancelled.get().copied())
     }
 
-    /// Whom to wake if this is the first cancellation.
+    /// Whom to wake if this is the first cancellation. A context that has finished is not cancelled any more.
     #[must_use = "the wakers are to be woken outside all locks"]
     pub(crate) fn cancel(&self, cancelled: Cancelled) -> Option<Vec<Waker>> {
+        if self.cancelled().is_some() || self.finished_at().is_some() {
+            return None;
+        }
         let aside = self.aside();
         // Under the lock, so that a waiter either sees the reason or is seen here.
         let mut rare = aside.rare.lock();
@@ -167,27 +175,45 @@ impl Control {
         Some(rare.waiters.take())
     }
 
-    /// Registers a waiter unless the context is cancelled already.
-    pub(crate) fn wait(&self, key: &mut Option<usize>, waker: &Waker) -> Result<(), Cancelled> {
-        let replaced = {
-            let mut rare = self.aside().rare.lock();
-            if let Some(cancelled) = self.cancelled() {
-                *key = None;
-                return Err(cancelled);
-            }
-            rare.waiters.register(key, waker)
-        };
-        drop(replaced);
-        Ok(())
+    /// Those who wait, after a finish: nobody comes to wait any more.
+    #[must_use = "the wakers are to be woken outside all locks"]
+    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
+        self.aside.get().map(|aside| aside.rare.lock().waiters.take()).unwrap_or_default()
     }
 
-    pub(crate) fn stop_waiting(&self, key: usize) {
-        let removed = {
-            let mut rare = self.aside().rare.lock();
-            // A cancelled context has given all its waiters away; the key means nothing any more.
-            if self.cancelled().is_none() { rare.waiters.remove(key) } else { None }
-        };
-        drop(removed);
+    /// Registers a waiter. False if there is nothing to wait for: the context was cancelled or has finished.
+    pub(crate) fn wait(&self, key: &mut Option<usize>, waker: &Waker) -> bool {
+        let aside = self.aside();
+        if aside.rare.lock().waiters.has(*key, waker) {
+            return true;
+        }
+        // A clone may be foreign code, and so may the drop of what it replaces: outside the lock.
+        let fresh = waker.clone();
+        let mut rare = aside.rare.lock();
+        // First say that somebody waits, then look whether it has finished; a finish does it the other way round. All are
+        // SeqCst, so at least one of the two sees the other.
+        aside.awaited.store(true, Ordering::SeqCst);
+        if self.cancelled().is_some() || self.life.load(Ordering::SeqCst) & FINISHED != 0 {
+            drop(rare);
+            *key = None;
+            return false;
+        }
+        let replaced = rare.waiters.register(key, fresh);
+        drop(rare);
+        drop(replaced);
+        true
+    }
+
+    /// The waker, to be dropped by the caller. After a cancellation or a finish the key means nothing any more: all waiters
+    /// were taken then, and none came after.
+    pub(crate) fn stop_waiting(&self, key: usize) -> Option<Waker> {
+        let aside = self.aside.get()?;
+        let mut rare = aside.rare.lock();
+        let removed = rare.waiters.remove(key);
+        if rare.waiters.is_empty() {
+            aside.awaited.store(false, Ordering::SeqCst);
+        }
+        removed
     }
 
     #[inline]

@@ -1,6 +1,8 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
 mod control;
+#[cfg(test)]
+mod foreign_wakers;
 pub(crate) mod hooks;
 mod late;
 pub(crate) mod ledger;
@@ -21,6 +23,7 @@ pub(crate) use raw::{Birth, Node, Plan};
 use crate::cancel::{Cancelled, Reason};
 use crate::cells::Tally;
 use crate::class;
+use crate::deadline::{Deadline, Readings};
 use crate::journal as sentinel;
 use crate::report::ReportKind;
 use crate::value::Key;
@@ -32,7 +35,7 @@ use std::panic::{AssertUnwindSafe, Location};
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::task::Waker;
 
 /// The number of a context: unique in the process, never used again, 0 for the sentinel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,57 +146,73 @@ impl Context {
         shown.for_each(|(name, value)| visit(name, value));
     }
 
-    /// Why it was cancelled, if it was.
-    pub fn cancel_reason(&self) -> Option<Reason> {
-        self.node().control.cancelled().map(|cancelled| cancelled.reason)
-    }
-
-    /// Cancels this context and everything below it. The first reason wins; returns whether this was the first here.
-    ///
-    /// Nothing is interrupted: work notices where it asks ([`check`](Self::check), [`cancelled`](Self::cancelled),
-    /// [`cancellable`](crate::FutureExt::cancellable)). The sentinel cannot be cancelled.
-    #[track_caller]
-    pub fn cancel(&self, reason: Reason) -> bool {
-        self.cancel_at(Cancelled { reason, place: Location::caller() })
-    }
-
-    pub(crate) fn cancel_at(&self, cancelled: Cancelled) -> bool {
-        if self.is_sentinel() {
-            return false;
-        }
-        let own = self.node().control.cancel(cancelled);
-        let first = own.is_some();
-        let mut wakers = own.unwrap_or_default();
-        wakers.extend(tree::cancel_below(self.node(), cancelled));
-        wakers.into_iter().for_each(|waker| waker.wake());
-        first
-    }
-
-    /// The latest moment it is worth working for: its own deadline or an ancestor's, whichever is earlier.
-    pub fn deadline(&self) -> Option<std::time::Instant> {
-        if !self.node().timed {
-            return None;
-        }
-        let own = |node: &Node| node.extras().and_then(|extras| extras.deadline);
-        // The nearest is the earliest.
-        own(self.node()).or_else(|| self.ancestors().find_map(own))
-    }
-
-    /// The limit of its total CPU time, if it was made with one.
-    pub fn cpu_budget(&self) -> Option<Duration> {
-        self.node().extras().and_then(|extras| extras.cpu_budget)
-    }
-
     fn ancestors(&self) -> impl Iterator<Item = &Node> {
-        std::iter::successors(self.node().birth.parent.as_ref(), |context| {
-            context.node().birth.parent.as_ref()
-        })
-        .map(Self::node)
+        self.node().ancestors()
     }
 }
 
 impl Node {
-    fn extras(&self) -> Option<&Extras> {
+    fn ancestors(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(self.birth.parent.as_ref(), |context| context.node().birth.parent.as_ref())
+            .map(Context::node)
+    }
+
+    /// Why work in it is to end: it was cancelled, or has finished.
+    pub(crate) fn ended(&self) -> Option<Cancelled> {
+        let finished = || Cancelled { reason: Reason::Finished, place: self.birth.place };
+        self.control.cancelled().or_else(|| self.control.finished_at().map(|_| finished()))
+    }
+
+    /// The deadline that applies here, and the node that has it: this one or an ancestor.
+    pub(crate) fn deadline(&self) -> Option<(&Deadline, &Self)> {
+        if !self.timed {
+            return None;
+        }
+        // The nearest is the earliest.
+        let mut path = std::iter::once(self).chain(self.ancestors());
+        path.find_map(|node| Some((node.own_deadline()?, node)))
+    }
+
+    fn own_deadline(&self) -> Option<&Deadline> {
+        self.extras().and_then(|extras| extras.deadline.as_ref())
+    }
+
+    /// What to say when its own deadline has passed.
+    pub(crate) fn too_late(&self) -> Cancelled {
+        Cancelled { reason: Reason::Deadline, place: self.birth.place }
+    }
+
+    /// Cancels this context and everything below it that has not ended; a deadline that has passed unnoticed is the reason
+    /// where it applies. Returns whether this was the first cancellation here.
+    pub(crate) fn cancel(&self, cancelled: Cancelled) -> bool {
+        let own = self.control.cancel(cancelled);
+        let first = own.is_some();
+        self.wake(own.unwrap_or_default());
+        self.cancel_below(self.control.cancelled().unwrap_or(cancelled));
+        first
+    }
+
+    fn cancel_below(&self, cancelled: Cancelled) {
+        let mut readings = Readings::default();
+        loop {
+            let below = tree::cancel_below(self, cancelled, &readings);
+            self.wake(below.wakers);
+            if below.unread.is_empty() {
+                return;
+            }
+            readings.read(below.unread);
+        }
+    }
+
+    /// Wakes those who wait for a cancellation. Wakers may be foreign code: a panic in one is reported, and the others are
+    /// woken.
+    fn wake(&self, wakers: Vec<Waker>) {
+        for waker in wakers {
+            contain(self.name(), self.birth.place, || waker.wake());
+        }
+    }
+
+    pub(crate) fn extras(&self) -> Option<&Extras> {
         self.control.extras()
     }
 
@@ -247,9 +266,9 @@ impl Node {
         self.extras().into_iter().flat_map(|extras| &extras.observers).cloned()
     }
 
-    /// Whether anyone is to be told of the end: hooks, or children. Most contexts have neither.
+    /// Whether anyone is to be told of the end: hooks, those who wait, or children. Most contexts have none of them.
     pub(crate) fn has_finish_work(&self) -> bool {
-        hooks::anyone() || self.control.has_hooks() || self.has_children()
+        hooks::anyone() || self.control.has_finish_work() || self.has_children()
     }
 
     /// Runs the hooks of `context`, which is this node, with the final total. A panic in one is reported and does not
@@ -269,10 +288,10 @@ impl Node {
         }
     }
 
-    /// Cancels what is left below a finished context.
+    /// Ends the waits in a context that has finished, and cancels what is left below it.
     pub(crate) fn cancel_remains(&self) {
-        let cancelled = Cancelled { reason: Reason::Custom("its context finished"), place: self.birth.place };
-        tree::cancel_below(self, cancelled).into_iter().for_each(|waker| waker.wake());
+        self.wake(self.control.take_waiters());
+        self.cancel_below(Cancelled { reason: Reason::Finished, place: self.birth.place });
     }
 }
 
@@ -313,7 +332,18 @@ impl fmt::Display for Name {
 
 /// The last handle went: if nobody finished the context, its scope ends here. Whether somebody is to be told.
 fn finish_at_last(node: &Node) -> bool {
+    if node.timed && node.ended().is_none() {
+        expire_at_last(node);
+    }
     node.control.finish_alone() && node.has_finish_work()
+}
+
+/// Nobody asked, but it finishes after its deadline. (There is nobody to be woken: who waits has a handle.)
+#[cold]
+fn expire_at_last(node: &Node) {
+    if let Some((_, owner)) = node.deadline().filter(|(deadline, _)| deadline.has_passed()) {
+        let _ = node.control.cancel(owner.too_late());
+    }
 }
 
 /// Unlinks from the parent, which is given the total.

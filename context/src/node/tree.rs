@@ -9,6 +9,7 @@ use super::ledger::RunningSlice;
 use super::raw::Node;
 use crate::cancel::Cancelled;
 use crate::cells::Tally;
+use crate::deadline::{Readings, Source};
 use parking_lot::Mutex;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -50,7 +51,7 @@ impl Links {
     }
 }
 
-/// Makes `child` a child of `parent`. Born cancelled if the parent is.
+/// Makes `child` a child of `parent`. Born cancelled if the parent is, or has finished.
 #[inline(never)]
 pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
     let _tree = TREE.lock();
@@ -65,7 +66,7 @@ pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
         unsafe { first.as_ref() }.links.previous.store(child.as_ptr(), Relaxed);
     }
     up.links.first_child.store(child.as_ptr(), Relaxed);
-    if let Some(cancelled) = up.control.cancelled() {
+    if let Some(cancelled) = up.ended() {
         // Nobody can wait for a context that nobody has yet: there is nothing to wake.
         let _ = down.control.cancel(cancelled);
     }
@@ -126,16 +127,37 @@ pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> u64 {
     slices.iter().map(|slice| slice.of(node)).sum()
 }
 
-/// Cancels everything below `top` that is not cancelled yet; returns who is to be woken, outside the lock.
-pub(super) fn cancel_below(top: &Node, cancelled: Cancelled) -> Vec<Waker> {
+/// What is left to do after [`cancel_below`], outside the lock.
+#[derive(Default)]
+pub(super) struct Below {
+    pub(super) wakers: Vec<Waker>,
+    /// Clocks of deadlines that decide by what reason something below is cancelled: to be read, then once more from the top.
+    pub(super) unread: Vec<Source>,
+}
+
+/// Cancels everything below `top` that has not ended: by the reason of its parent, or by its own deadline if that has
+/// passed by `readings`.
+pub(super) fn cancel_below(top: &Node, cancelled: Cancelled, readings: &Readings) -> Below {
+    let mut below = Below::default();
+    if !top.links.has_children() {
+        return below;
+    }
     let _tree = TREE.lock();
-    let mut wakers = Vec::new();
     walk(top, |node| {
-        if !std::ptr::eq(node, top) {
-            wakers.extend(node.control.cancel(cancelled).unwrap_or_default());
-        }
+        let Some(parent) = node.birth.parent.as_ref().filter(|_| !std::ptr::eq(node, top)) else { return };
+        let of_parent =
+            if std::ptr::eq(parent.node(), top) { Some(cancelled) } else { parent.node().ended() };
+        // `None`: the parent waits for a clock to be read.
+        let Some(of_parent) = of_parent.filter(|_| node.ended().is_none()) else { return };
+        let own = node.own_deadline().map(|deadline| readings.has_passed(deadline).ok_or(deadline));
+        let cancelled = match own {
+            None | Some(Ok(false)) => of_parent,
+            Some(Ok(true)) => node.too_late(),
+            Some(Err(deadline)) => return below.unread.push(deadline.source.clone()),
+        };
+        below.wakers.extend(node.control.cancel(cancelled).unwrap_or_default());
     });
-    wakers
+    below
 }
 
 /// Visits `top` and its descendants, parents first, without recursion. The caller holds the tree.

@@ -52,6 +52,10 @@ impl<R: Send + 'static> Errand<R> {
 
     fn run(self, job: Arc<Job<R>>, at_work: &AtWork<'_>, f: impl FnOnce() -> R) {
         let share = Share::of(&self.context);
+        let f = || match &self.away {
+            Some(away) => away.on_its_time(f),
+            None => f(),
+        };
         let result = harness::visit(&share, self.place, || catch_unwind(AssertUnwindSafe(f)));
         // All is charged before the result is there: who awaits it reads the whole bill.
         harness::idle();

@@ -31,11 +31,12 @@ pub struct Instant(std::time::Instant);
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl Instant {
-    /// Now: of the runtime of this thread if there is one, else of the system.
+    /// Now: of the runtime of this thread if there is one, of the runtime whose job this thread of a pool does, or else of
+    /// the system.
     pub fn now() -> Self {
         current::with(|core| match core {
             Some(core) => Self(core.time.now_instant()),
-            None => Self(std::time::Instant::now()),
+            None => Self(context::harness::now()),
         })
     }
 

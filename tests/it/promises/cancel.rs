@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 async fn p13_cancel_reaches_every_descendant_and_the_first_reason_wins() {
     let root = Context::root("p13 root");
     let (left, right) = (root.child("p13 left"), root.child("p13 right"));
-    let leaf = left.child("p13 leaf");
+    let (leaf, deep) = (left.child("p13 leaf"), right.child("p13 deep").child("p13 deeper"));
     assert!(left.cancel(Reason::Disconnected));
     let line = line!() + 1;
     assert!(root.cancel(Reason::Shutdown));
     assert!(!root.cancel(Reason::Sibling));
-    let reasons = [&root, &left, &right, &leaf].map(Context::cancel_reason);
+    let reasons = [&root, &left, &right, &leaf, &deep].map(Context::cancel_reason);
     let (shut, gone) = (Some(Reason::Shutdown), Some(Reason::Disconnected));
-    assert_eq!(reasons, [shut, gone, shut, gone]);
+    assert_eq!(reasons, [shut, gone, shut, gone, shut]);
     let error = right.check().unwrap_err();
     assert_eq!((error.reason(), error.place().line()), (Reason::Shutdown, line));
 }
