@@ -10,6 +10,12 @@ pub(crate) fn work(rounds: u64) -> u64 {
     (0..rounds).fold(1, |x: u64, n| std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005) ^ n))
 }
 
+/// CPU time of the calling thread, as the kernel says: measured without anything of ours.
+pub(crate) fn kernel_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 /// Runs `f` on a new thread, which has nothing on its books.
 pub(crate) fn on_own_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(f).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

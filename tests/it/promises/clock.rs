@@ -2,8 +2,10 @@
 //! CPU in the middle of a poll is what is looked at.
 
 use crate::books::{assert_balanced, manual_runtime, ns, on_manual_clock, on_own_thread, pass, work};
+use crate::meter::{Meter, assert_charged, slack};
 use context::{Clock, Context, harness};
 use runtime::{Runtime, yield_now};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,42 +79,56 @@ impl Drop for Competitors<'_> {
     }
 }
 
-/// Two requests, one with three times the other's work, in turns, with blocking sleeps of different length in between,
-/// and competitors on all CPUs. The kernel's clock is the reference for the sum, the amount of work for the ratio.
-fn ratio_under_load(clock: Clock) {
+/// Two requests in turns, one with three times the other's work, with blocking sleeps of different length in between, and
+/// competitors on all CPUs. What each piece of work took is read from the kernel around it ([`Meter`]).
+///
+/// Beyond its pieces a request pays for the way out of each of its polls and into it: some 2 us in a build without
+/// optimisation, and 10 to 20 us where half a millisecond of other work (and other threads') came before, since then the code
+/// of the loop is in no cache. That is a cost of its polls, and so the request's; it is in the gaps of the [`Meter`].
+fn turns_under_load(clock: Clock) {
     const ROUNDS: u64 = 120;
     let runtime = Runtime::builder().clock(clock).build().unwrap();
     runtime.block_on(async {
-        let (small, large) = (Context::root("p06 small"), Context::root("p06 large"));
-        let started = Instant::now();
-        let before = assert_balanced();
-        let turns = |rounds: u64, nap: u64| async move {
-            for round in 0..ROUNDS {
-                work(rounds);
-                if round % 8 == 0 {
-                    thread::sleep(Duration::from_micros(nap));
+        let contexts = ["p06 small", "p06 large"].map(Context::root);
+        let (started, before, meter) = (Instant::now(), assert_balanced(), Arc::new(Meter::<2>::new()));
+        let turns = |who: usize, rounds: u64, nap: u64| {
+            let meter = meter.clone();
+            async move {
+                let piece = |round| {
+                    work(rounds);
+                    if round % 8 == 0 {
+                        thread::sleep(Duration::from_micros(nap));
+                    }
+                    work(rounds);
+                };
+                for round in 1..ROUNDS {
+                    meter.slice(who, || piece(round));
+                    yield_now().await;
                 }
-                work(rounds);
-                yield_now().await;
+                meter.slice(who, || piece(ROUNDS));
             }
         };
-        let tasks =
-            [runtime::spawn_in(&small, turns(20_000, 400)), runtime::spawn_in(&large, turns(60_000, 100))];
+        let [small, large] = &contexts;
+        let tasks = [
+            runtime::spawn_in(small, turns(0, 20_000, 400)),
+            runtime::spawn_in(large, turns(1, 60_000, 100)),
+        ];
         for task in tasks {
             task.await.unwrap();
         }
-        let after = assert_balanced();
-        let (small, large) = (small.own_usage(), large.own_usage());
+        let (measured, after) = (meter.read(), assert_balanced());
         let spent = after.thread_cpu - before.thread_cpu;
-        assert!(small.cpu + large.cpu <= spent, "{small} + {large}, kernel {spent:?}");
-        assert!(
-            (small.cpu + large.cpu).as_secs_f64() > 0.9 * spent.as_secs_f64(),
-            "{small} + {large} {spent:?}"
-        );
         assert!(spent < started.elapsed() / 10 * 9, "the competitors took something: {spent:?}");
-        let ratio = large.cpu.as_secs_f64() / small.cpu.as_secs_f64();
-        assert!((2.6..3.4).contains(&ratio), "{ratio}: {small}, {large}");
-        assert!(small.blocked >= Duration::from_micros(400) * (ROUNDS / 8) as u32 / 2, "{small}");
+        for (context, measured) in contexts.iter().zip(&measured) {
+            assert_charged(context, measured, slack(&after));
+            let blocked = context.own_usage().blocked;
+            let (least, most) = (measured.off, measured.off_most);
+            let slack = slack(&after) + most / 1_000;
+            assert!(
+                blocked + slack >= least && blocked <= most + slack,
+                "{context} {blocked:?} {measured:?}"
+            );
+        }
     });
 }
 
@@ -123,7 +139,7 @@ fn p06_under_a_competing_load_each_context_pays_for_its_own_work() {
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {
                 let _competitors = Competitors::start(scope, &stop);
-                ratio_under_load(clock);
+                turns_under_load(clock);
             });
         });
     }

@@ -1,6 +1,7 @@
 //! P1 to P22 of the design, sentence by sentence.
 
 mod accounts;
+mod attribution;
 mod birth;
 mod blocking;
 mod budget;
