@@ -9,6 +9,7 @@ mod books;
 mod bridges;
 mod conservation;
 mod elsewhere;
+mod figures;
 mod hangs;
 mod house;
 mod http;

@@ -21,7 +21,8 @@ fn hello() -> Router {
 
 #[runtime::test(paused)]
 async fn a_unix_socket_serves_as_well() {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("http.sock");
+    let path =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("http-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let server =
         runtime::background("test: server", serve(UnixListener::bind(&path).unwrap(), hello()).into_future());
@@ -76,6 +77,26 @@ async fn a_lack_of_descriptors_pauses_the_server() {
     let waited = begin.elapsed();
     assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&waited), "{waited:?}");
     task.abort();
+}
+
+/// `ECONNABORTED` and its like: the client was gone before it was accepted. Others are not made to wait for that.
+#[runtime::test(paused)]
+async fn connections_that_are_gone_before_they_are_accepted_cost_no_time() {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    for error in [|| ConnectionAborted.into(), || ConnectionReset.into(), || io::Error::from(Interrupted)] {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = tcp.local_addr().unwrap();
+        let tried = Rc::new(Cell::new(0));
+        let server = serve(Failing { listener: tcp, failures: 12, error, tried: tried.clone() }, hello());
+        let begin = Instant::now();
+        let task = runtime::background("test: server", server.into_future());
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        client.write_all(get_once("/").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!((status(&answer), tried.get(), begin.elapsed()), (200, 14, Duration::ZERO));
+        task.abort();
+    }
 }
 
 #[runtime::test(paused, allow_reports)]

@@ -2,8 +2,9 @@
 
 use crate::books::{assert_balanced, manual_runtime, ns, on_manual_clock, on_own_thread, parts, pass};
 use crate::watch::Watch;
-use context::{Accounts, Context, FutureExt, Usage};
+use context::{Accounts, Clock, Context, FutureExt, Usage, harness};
 use runtime::yield_now;
+use std::time::{Duration, Instant};
 
 /// Every account gets its own decimal.
 fn one_of_each() -> Accounts {
@@ -105,27 +106,33 @@ fn p07_the_books_of_a_thread_begin_anew_with_the_thread() {
     }
 }
 
+/// What a timer is waited for is parked, or it is CPU, or the thread waited for a CPU in the middle of a poll: nothing else.
 #[test]
 fn p07_waiting_for_something_to_do_is_parked_and_no_cpu() {
     on_own_thread(|| {
-        let runtime = runtime::Runtime::new().unwrap();
-        let handle = runtime.handle().clone();
-        let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let promise = crate::promise::Promise::new();
-        let complete = promise.clone();
-        let far = std::thread::spawn(move || {
-            let _ = receiver.recv();
-            complete.complete(());
-            drop(handle);
+        runtime::Runtime::new().unwrap().block_on(async {
+            let (main, outside) = (Context::current(), Instant::now());
+            let (before, blocked) = (assert_balanced(), main.own_usage().blocked);
+            let inside = Instant::now();
+            runtime::time::sleep(Duration::from_millis(10)).await;
+            let inside = inside.elapsed();
+            let (after, blocked) = (assert_balanced(), main.own_usage().blocked - blocked);
+            let outside = outside.elapsed();
+            let (parked, cpu) = (after.parked - before.parked, after.thread_cpu - before.thread_cpu);
+            let sum = parked + cpu + blocked;
+            assert!(sum >= inside * 99 / 100, "{parked:?} + {cpu:?} + {blocked:?} of {inside:?}");
+            assert!(sum <= outside * 101 / 100, "{parked:?} + {cpu:?} + {blocked:?} of {outside:?}");
         });
-        runtime.block_on(async {
-            let before = assert_balanced();
-            sender.send(()).unwrap();
-            promise.await;
-            let after = assert_balanced();
-            assert!(after.parked >= before.parked);
-        });
-        far.join().unwrap();
-        assert_balanced();
+    });
+}
+
+#[test]
+fn p07_what_the_loop_is_off_the_cpu_is_parked_to_the_nanosecond() {
+    on_manual_clock(|| {
+        let _loop = harness::enter_loop(Clock::Manual, None);
+        let before = assert_balanced();
+        harness::advance_manual_clock(30, 500);
+        let books = assert_balanced();
+        assert_eq!((books.parked - before.parked, books.runtime - before.runtime), (ns(470), ns(30)));
     });
 }

@@ -1,12 +1,12 @@
 //! P10 at the height of a user: work handed to the blocking pool.
 
-use crate::books::{assert_balanced, current_class, lives, on_own_thread, work};
+use crate::books::{assert_balanced, current_class, kernel_cpu, lives, on_own_thread, work};
 use crate::promise::cut;
 use crate::trace::panic_quietly;
 use context::{Context, FutureExt};
-use runtime::{Runtime, yield_now};
+use runtime::Runtime;
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[runtime::test]
 async fn p10_a_job_runs_in_the_callers_context_and_the_request_pays_for_it() {
@@ -54,24 +54,29 @@ fn p10_a_pool_of_one_thread_shows_the_wait_of_the_second_job() {
     });
 }
 
-#[runtime::test]
-async fn p10_the_charge_lands_though_the_awaiting_future_was_dropped() {
-    let request = Context::root("p10 dropped");
-    let (done, ended) = mpsc::channel();
-    let work = async move {
-        let job = runtime::spawn_blocking(move || {
-            work(100_000);
-            done.send(()).unwrap();
-        });
-        job.await.unwrap();
-    };
-    assert!(cut(work.in_context(request.clone()), 1).await.is_none());
-    let before = request.own_usage().cpu;
-    ended.recv().unwrap();
-    while request.own_usage().blocking.jobs == 0 {
-        yield_now().await;
-    }
-    assert!(request.own_usage().cpu >= before);
+#[test]
+fn p10_the_charge_lands_though_the_awaiting_future_was_dropped() {
+    let (request, runtime) = (Context::root("p10 dropped"), Runtime::new().unwrap());
+    let (tell, told) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    runtime.block_on(async {
+        let caller = async move {
+            let job = runtime::spawn_blocking(move || {
+                wait.recv().unwrap();
+                let began = kernel_cpu();
+                work(100_000);
+                tell.send(kernel_cpu() - began).unwrap();
+            });
+            job.await.unwrap();
+        };
+        assert!(cut(caller.in_context(request.clone()), 1).await.is_none());
+    });
+    // It works when nobody awaits it any more.
+    go.send(()).unwrap();
+    assert!(runtime.shutdown_timeout(Duration::from_secs(3_600)).is_empty());
+    let (used, measured) = (request.own_usage(), told.recv().unwrap());
+    assert!(used.cpu >= measured && used.blocking.running >= measured, "{used} {measured:?}");
+    assert_eq!(used.blocking.jobs, 1);
 }
 
 #[runtime::test]

@@ -75,6 +75,26 @@ fn p09_hooks_get_the_final_total() {
     });
 }
 
+/// The slice that runs is the context's until it finishes, and late from there on.
+#[test]
+fn p09_a_finish_from_within_has_the_slice_that_runs() {
+    on_manual_clock(|| {
+        let _watch = Watch::here();
+        let context = Context::root("p09 within");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        context.on_finish(move |usage| sink.lock().unwrap().push(usage.cpu));
+        context.scope(|| {
+            pass(5);
+            let used = context.finish();
+            assert_eq!((used.cpu, used.late_cpu), (ns(5), ns(0)));
+            pass(30);
+        });
+        assert_eq!((context.usage().cpu, context.usage().late_cpu), (ns(5), ns(30)));
+        assert_eq!(*seen.lock().unwrap(), [ns(5)]);
+    });
+}
+
 #[runtime::test]
 async fn p09_a_context_that_nobody_finishes_finishes_with_its_last_handle() {
     let (context, trace) = (Context::root("p09 last"), Trace::new());

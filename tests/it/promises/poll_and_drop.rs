@@ -1,13 +1,15 @@
 //! P2: a task's context is current whenever the runtime polls the task or drops it.
 
 use crate::books::on_own_thread;
-use crate::trace::{PanicOnDrop, Trace, panic_quietly};
+use crate::trace::{Noted, PanicOnDrop, Trace, panic_quietly};
 use crate::watch::Watch;
 use context::{Context, ReportKind};
 use runtime::{Runtime, yield_now};
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Barrier;
+use std::task::Poll;
 
 /// A request of that class, and a future which notes its polls and its drop, and never ends.
 fn noisy(trace: &Trace) -> impl Future<Output = ()> + use<> {
@@ -106,6 +108,46 @@ async fn p02_a_task_is_dropped_in_its_context_on_panic() {
     });
     assert!(error.await.is_panic());
     trace.expect(&["drop future @ p02 task"]);
+}
+
+/// What the future itself holds is not dropped by the unwinding, but by the runtime, afterwards.
+#[runtime::test]
+async fn p02_what_is_left_of_a_future_that_panicked_is_dropped_in_its_context() {
+    struct Bomb(#[expect(dead_code, reason = "for its drop")] Noted);
+    impl Future for Bomb {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+            panic_quietly("p02")
+        }
+    }
+    let trace = Trace::new();
+    let task = runtime::spawn_in(&Context::root("p02 task"), Bomb(trace.on_drop("future")));
+    let joiner = Context::root("p02 joiner");
+    assert!(joiner.run(task).await.unwrap_err().is_panic());
+    trace.expect(&["drop future @ p02 task"]);
+}
+
+/// On its own thread and on another.
+#[test]
+fn p02_a_poll_that_panics_is_counted_as_one() {
+    let _watch = Watch::here();
+    let polls = |context: &Context| {
+        on_own_thread(|| {
+            Runtime::new().unwrap().block_on(async {
+                let here = Context::root("p02 here");
+                for context in [context, &here] {
+                    let task = runtime::spawn_in(context, async {
+                        yield_now().await;
+                        panic_quietly("p02");
+                    });
+                    assert!(task.await.unwrap_err().is_panic());
+                }
+                here.own_usage().polls
+            })
+        })
+    };
+    let far = Context::root("p02 far");
+    assert_eq!((polls(&far), far.own_usage().polls), (2, 2));
 }
 
 #[test]

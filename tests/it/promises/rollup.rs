@@ -186,24 +186,54 @@ fn p08_the_tree_may_be_deep() {
 fn p08_the_total_is_never_less_than_own_and_children_while_children_come_and_go() {
     let root = Context::root("p08 root");
     let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                for _ in 0..500 {
-                    let child = root.child("p08 child");
-                    child.scope(|| work(100));
-                    let kept = child.own_usage().cpu;
-                    drop(child);
-                    assert!(root.usage().cpu >= kept);
-                }
-                done.store(true, Relaxed);
-            });
+    // The sum of what the children had in the end.
+    let breed = || {
+        let mut sum = ns(0);
+        for _ in 0..500 {
+            let child = root.child("p08 child");
+            child.scope(|| work(100));
+            sum += child.own_usage().cpu;
+            drop(child);
+            assert!(root.usage().cpu >= sum);
         }
+        done.store(true, Relaxed);
+        sum
+    };
+    let sum = thread::scope(|scope| {
+        let breeders = [scope.spawn(breed), scope.spawn(breed)];
         let mut last = root.usage().cpu;
         while !done.load(Relaxed) {
             let now = root.usage().cpu;
             assert!(now >= last);
             last = now;
         }
+        breeders.map(|breeder| breeder.join().unwrap()).into_iter().sum::<std::time::Duration>()
+    });
+    // What was read of a running slice may have been some nanoseconds more.
+    let total = root.usage().cpu;
+    assert!(total >= sum && total <= sum + sum / 100 && !sum.is_zero(), "{total:?} of {sum:?}");
+}
+
+/// In whatever way two threads share a child and its end.
+#[test]
+fn p08_a_child_that_ends_on_another_thread_is_folded_into_its_parent() {
+    on_manual_clock(|| {
+        let root = Context::root("p08 root");
+        let made_here = root.child("p08 child");
+        made_here.scope(|| pass(1));
+        let id = made_here.id();
+        let root_there = root.clone();
+        let made_there = on_manual_clock(move || {
+            made_here.scope(|| pass(10));
+            drop(made_here);
+            let (made_there, gone) = (root_there.child("p08 child"), root_there.child("p08 child"));
+            made_there.scope(|| pass(100));
+            gone.scope(|| pass(1_000));
+            made_there
+        });
+        assert!(!lives(id));
+        assert_eq!(cpu(&root), (0, 1_111));
+        drop(made_there);
+        assert_eq!((cpu(&root), root.finish().cpu), ((0, 1_111), ns(1_111)));
     });
 }

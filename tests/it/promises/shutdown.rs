@@ -6,6 +6,7 @@ use crate::books::on_own_thread;
 use crate::trace::Trace;
 use crate::watch::Watch;
 use context::{Context, FutureExt, Reason, ReportKind};
+use runtime::time::{Instant, sleep};
 use runtime::{Runtime, yield_now};
 use std::future::pending;
 use std::time::Duration;
@@ -55,6 +56,45 @@ fn p20_shutdown_ends_at_once_when_all_heed_it() {
         });
         // A day: the test would not end.
         assert!(runtime.shutdown_timeout(Duration::from_secs(86_400)).is_empty());
+    });
+}
+
+/// A task in one part of a request: the request, and its other parts, hear of it too.
+#[test]
+fn p20_a_shutdown_cancels_from_the_roots_down_also_what_has_no_task() {
+    on_own_thread(|| {
+        Runtime::new().unwrap().block_on(async {
+            let root = Context::root("p20 root");
+            let (part, idle) = (root.child("p20 part"), root.child("p20 idle"));
+            let task = runtime::spawn_in(&part, pending::<()>().cancellable());
+            yield_now().await;
+            runtime::shutdown(Duration::from_secs(3_600));
+            assert_eq!([&root, &part, &idle].map(Context::cancel_reason), [Some(Reason::Shutdown); 3]);
+            assert_eq!(task.await.unwrap().unwrap_err().reason(), Reason::Shutdown);
+        });
+    });
+}
+
+/// What the first call has begun goes on as it was: its time, and the work that began since then.
+#[test]
+fn p20_a_second_shutdown_changes_nothing() {
+    on_own_thread(|| {
+        let watch = Watch::here();
+        let runtime = Runtime::builder().paused(true).build().unwrap();
+        runtime.block_on(async {
+            let begin = Instant::now();
+            let stubborn = runtime::spawn_in(&Context::root("p20 stubborn"), sleep(Duration::from_secs(60)));
+            runtime::shutdown(Duration::from_secs(10));
+            let cleaner = Context::root("p20 cleaner");
+            let cleaning = runtime::spawn_in(&cleaner, sleep(Duration::from_secs(60)).cancellable());
+            sleep(Duration::from_secs(6)).await;
+            runtime::shutdown(Duration::from_secs(10));
+            assert_eq!(cleaner.cancel_reason(), None);
+            assert!(stubborn.await.is_err() && cleaning.await.is_err());
+            assert_eq!(begin.elapsed().as_secs(), 10);
+            sleep(Duration::from_secs(20)).await;
+        });
+        assert_eq!(watch.kinds(), [ReportKind::Straggler; 2]);
     });
 }
 

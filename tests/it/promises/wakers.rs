@@ -1,15 +1,19 @@
 //! P18: wake only queues.
 
 use crate::books::on_own_thread;
+use crate::meter::burn;
 use crate::trace::Trace;
 use context::Context;
+use runtime::time::sleep;
 use runtime::{Runtime, yield_now};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::task::{Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 type Left = Rc<RefCell<Option<Waker>>>;
 
@@ -112,22 +116,37 @@ fn p18_a_wake_from_another_thread_reaches_a_loop_that_sleeps() {
 #[test]
 fn p18_wakers_work_after_the_runtimes_life_from_any_thread() {
     let runtime = Runtime::new().unwrap();
-    let left = Left::default();
+    let (trace, left) = (Trace::new(), Left::default());
     runtime.block_on(async {
-        drop(runtime::spawn(sleeper(&Trace::new(), &left, &Rc::default())));
+        drop(runtime::spawn_in(&Context::root("p18 task"), sleeper(&trace, &left, &Rc::default())));
         yield_now().await;
     });
     let waker = left.take().unwrap();
     waker.wake_by_ref();
+    trace.expect(&["poll @ p18 task"]);
     drop(runtime);
+    trace.expect(&["drop sleeper @ p18 task"]);
+    let far = || {
+        let waker = waker.clone();
+        thread::spawn(move || waker.wake()).join().unwrap();
+    };
     waker.wake_by_ref();
-    let far = waker.clone();
-    thread::spawn(move || far.wake()).join().unwrap();
-    let next = Runtime::new().unwrap();
+    far();
+    // Nor is the next runtime's task in that slot theirs.
+    let (next, left, end) = (Runtime::new().unwrap(), Left::default(), Rc::new(Cell::new(false)));
     next.block_on(async {
-        waker.wake_by_ref();
+        let task = runtime::spawn_in(&Context::root("p18 next"), sleeper(&trace, &left, &end));
         yield_now().await;
-        drop(waker);
+        trace.expect(&["poll @ p18 next"]);
+        waker.wake_by_ref();
+        far();
+        yield_now().await;
+        yield_now().await;
+        trace.expect(&[]);
+        end.set(true);
+        left.take().unwrap().wake();
+        task.await.unwrap();
+        trace.expect(&["poll @ p18 next", "drop sleeper @ p18 next"]);
     });
 }
 
@@ -172,7 +191,11 @@ async fn p18_a_stale_waker_is_at_worst_a_spurious_poll() {
     let second = runtime::spawn_in(&Context::root("p18 second"), sleeper(&trace, &left, &end));
     yield_now().await;
     trace.take();
+    let far = stale.clone();
     stale.wake();
+    yield_now().await;
+    thread::spawn(move || far.wake()).join().unwrap();
+    yield_now().await;
     yield_now().await;
     trace.expect(&[]);
     end.set(true);
@@ -196,4 +219,47 @@ async fn p18_a_waker_is_the_same_for_all_polls_of_a_task() {
     });
     task.await.unwrap();
     assert!(wakers.borrow().windows(2).all(|pair| pair[0].will_wake(&pair[1])));
+}
+
+/// Notes how often somebody else was polled before it is woken.
+struct Notes {
+    polls: Arc<AtomicU32>,
+    seen: AtomicU32,
+}
+
+impl Wake for Notes {
+    fn wake(self: Arc<Self>) {
+        self.seen.store(self.polls.load(Relaxed), Relaxed);
+    }
+}
+
+/// 100 us a poll: by number alone a turn would be 256 of them long.
+#[test]
+fn p29_a_turn_of_slow_polls_is_bounded_in_time() {
+    on_own_thread(|| {
+        Runtime::new().unwrap().block_on(async {
+            let polls = Arc::new(AtomicU32::new(0));
+            let notes = Arc::new(Notes { polls: polls.clone(), seen: AtomicU32::new(u32::MAX) });
+            let context = Context::root("p29 slow");
+            let turns = || {
+                let polls = polls.clone();
+                async move {
+                    for _ in 0..10 {
+                        burn(Duration::from_micros(100));
+                        polls.fetch_add(1, Relaxed);
+                        yield_now().await;
+                    }
+                }
+            };
+            let tasks: Vec<_> = (0..30).map(|_| runtime::spawn_in(&context, turns())).collect();
+            let mut timer = Box::pin(sleep(Duration::from_millis(1)));
+            let waker = Waker::from(notes.clone());
+            assert!(timer.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            for task in tasks {
+                task.await.unwrap();
+            }
+            let seen = notes.seen.load(Relaxed);
+            assert!(seen <= 64, "the timer was due after 10 polls, and seen after {seen}");
+        });
+    });
 }

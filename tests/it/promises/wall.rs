@@ -1,10 +1,11 @@
 //! P12: where wall time went.
 
 use crate::books::{manual_runtime, ns, on_manual_clock, on_own_thread, pass};
+use crate::meter::burn;
 use crate::promise::Promise;
 use context::{Context, ReportKind, db, harness};
 use runtime::yield_now;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn p12_a_task_that_waits_for_the_thread_is_queued() {
@@ -40,6 +41,27 @@ fn p12_each_wake_counts_from_the_wake_to_the_poll() {
             task.await.unwrap();
             assert_eq!(request.usage().queued, before + ns(70));
             assert_eq!(request.usage().polls, 2);
+        });
+    });
+}
+
+/// The loop is in one long poll: it reads the wake when that is over.
+#[test]
+fn p12_a_wake_from_another_thread_counts_from_when_it_was_made() {
+    on_own_thread(|| {
+        runtime::Runtime::new().unwrap().block_on(async {
+            let (request, promise) = (Context::root("p12 woken far"), Promise::new());
+            let task = runtime::spawn_in(&request, promise.clone());
+            yield_now().await;
+            let (before, outside) = (request.usage().queued, Instant::now());
+            std::thread::scope(|scope| scope.spawn(|| promise.complete(())).join()).unwrap();
+            let inside = Instant::now();
+            burn(Duration::from_millis(3));
+            let inside = inside.elapsed();
+            task.await.unwrap();
+            let (queued, outside) = (request.usage().queued - before, outside.elapsed());
+            assert!(queued >= inside * 99 / 100, "{queued:?} of {inside:?}");
+            assert!(queued <= outside * 101 / 100, "{queued:?} of {outside:?}");
         });
     });
 }

@@ -5,6 +5,7 @@
 use crate::books::{assert_balanced, on_own_thread};
 use crate::promise::Promise;
 use crate::random::Random;
+use crate::watch::Watch;
 use context::{Context, Reason};
 use runtime::{Runtime, yield_now};
 use std::cell::{Cell, RefCell};
@@ -81,14 +82,31 @@ fn trap_01_wakers_are_woken_cloned_and_dropped_on_other_threads_with_and_without
     shelf.lock().unwrap().drain(..).for_each(Waker::wake);
 }
 
+/// Counts where it is dropped: here, or on some other thread.
+struct Home(thread::ThreadId, Arc<[AtomicU64; 2]>);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.1[usize::from(thread::current().id() != self.0)].fetch_add(1, SeqCst);
+    }
+}
+
 #[test]
 fn trap_02_wakers_fire_while_the_runtime_is_dropped() {
+    let watch = Watch::here();
     for _ in 0..50 {
         let shelf = Arc::new(Mutex::new(Vec::new()));
-        let start = Barrier::new(2);
+        let (start, drops) = (Barrier::new(2), Arc::default());
         let runtime = Runtime::new().unwrap();
+        let context = Context::root("trap 02");
         runtime.block_on(async {
-            (0..20).for_each(|_| drop(runtime::spawn(exposed(shelf.clone()))));
+            for _ in 0..20 {
+                let (home, shelf) = (Home(thread::current().id(), Arc::clone(&drops)), shelf.clone());
+                drop(runtime::spawn_in(&context, async move {
+                    let _home = home;
+                    exposed(shelf).await
+                }));
+            }
             yield_now().await;
         });
         let wakers = shelf.lock().unwrap().clone();
@@ -100,8 +118,11 @@ fn trap_02_wakers_fire_while_the_runtime_is_dropped() {
             });
             start.wait();
             drop(runtime);
+            assert_eq!(drops.each_ref().map(|count| count.load(SeqCst)), [20, 0], "each once, and here");
         });
+        assert_eq!(shelf.lock().unwrap().len(), 20, "and none was polled once more");
     }
+    assert_eq!(watch.kinds(), []);
 }
 
 /// Every remote wake is answered by a poll, or the test does not end.
