@@ -16,6 +16,7 @@ use crate::waker::{self, waker};
 use context::ReportKind;
 use context::harness::{self, Share};
 use std::any::Any;
+use std::fmt::Display;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
@@ -132,7 +133,7 @@ fn empty_inbox(core: &Core) {
             Message::Wake(handle, stamp) => {
                 core.tasks.queue().schedule(handle, || stamp);
             }
-            Message::Run(job) => contained("a message to the runtime", job),
+            Message::Run(job) => contained("a message to the runtime", &RUNTIME, Location::caller(), job),
         }
     }
 }
@@ -327,7 +328,9 @@ fn finish_task(mut task: Polling<'_>) {
 fn wake_joiner(joiner: Joiner, share: &Share, place: Place) {
     match joiner {
         Joiner::Task(task) => waker::wake(task),
-        Joiner::Foreign(waker) => harness::visit(share, place, || contained("a join waker", || waker.wake())),
+        Joiner::Foreign(waker) => harness::visit(share, place, || {
+            contained("a join waker", &share.context(), place, || waker.wake());
+        }),
     }
 }
 
@@ -429,15 +432,19 @@ fn collect_timers(core: &Core, due: &mut Vec<Waker>) {
 fn wake_all(core: &Core, mut wakers: Vec<Waker>) {
     for waker in wakers.drain(..) {
         // Ours only queue. A foreign one may do anything, and may panic.
-        contained("a waker", || waker.wake());
+        contained("a waker", &RUNTIME, Location::caller(), || waker.wake());
     }
     core.due.set(wakers);
 }
 
-/// Runs foreign code whose panic must not end the loop.
-fn contained(what: &str, f: impl FnOnce()) {
+/// In whose place a panic is reported that belongs to no context: the loop's account.
+const RUNTIME: &str = "(runtime)";
+
+/// Runs foreign code whose panic must not end the loop: it is reported.
+fn contained(what: &str, context: &dyn Display, place: Place, f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        log::error!("bursar: {what} panicked: {}", context::panic_message(&*panic));
+        let detail = format!("{what}: {}", context::panic_message(&*panic));
+        context::sentinel::report(ReportKind::UnhandledPanic, context, place, &detail);
         discard_panic(panic);
     }
 }

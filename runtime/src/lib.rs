@@ -91,6 +91,7 @@ mod task;
 pub mod testing;
 pub mod time;
 mod timers;
+mod unread;
 mod waker;
 
 #[cfg(all(test, target_os = "linux", not(miri)))]

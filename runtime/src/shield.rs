@@ -3,13 +3,12 @@
 use crate::error::JoinError;
 use crate::join::JoinHandle;
 use crate::spawn::{spawn_holding, spawn_root};
-use context::{Cancelled, Context, ReportKind};
+use crate::unread::{self, Unread};
+use context::{Cancelled, Context};
 use std::fmt::{self, Display};
 use std::future::Future;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{self, Poll};
 
 /// Runs `future` to its end in the current context, whatever happens to the caller (Synapse's `delay_cancellation`).
@@ -78,8 +77,8 @@ fn output_of<T>(joined: Result<T, JoinError>) -> T {
 /// Moves `future` into a new root context of that class, where it runs to its end; the caller may stop waiting at any
 /// time (Synapse's `stop_cancellation`).
 ///
-/// Dropping the returned future does not touch the work. An `Err` that comes when nobody waits any more is reported as
-/// [`ReportKind::UnhandledError`].
+/// Dropping the returned future does not touch the work. An `Err` that nobody takes is reported as
+/// [`ReportKind::UnhandledError`](context::ReportKind::UnhandledError), whether it comes before the drop or after.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -102,37 +101,24 @@ where
     E: Display + 'static,
 {
     let place = Location::caller();
-    let awaited = Arc::new(AtomicBool::new(true));
-    let wanted = awaited.clone();
     let work = async move {
         let result = future.await;
-        if let (Err(error), false) = (&result, wanted.load(Relaxed)) {
-            let context = Context::current();
-            context::sentinel::report(ReportKind::UnhandledError, &context, place, &error.to_string());
-        }
-        result
+        Unread::new(result, unread::report_error, Context::current().name(), place)
     };
-    Detached { task: spawn_root(class, place, work), awaited }
+    Detached { task: spawn_root(class, place, work) }
 }
 
 /// The future of [`detach`].
 #[must_use = "await it to have the output; the work runs on without"]
 pub struct Detached<T, E> {
-    task: JoinHandle<Result<T, E>>,
-    awaited: Arc<AtomicBool>,
+    task: JoinHandle<Unread<T, E>>,
 }
 
 impl<T, E> Future for Detached<T, E> {
     type Output = Result<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.task).poll(cx).map(output_of)
-    }
-}
-
-impl<T, E> Drop for Detached<T, E> {
-    fn drop(&mut self) {
-        self.awaited.store(false, Relaxed);
+        Pin::new(&mut self.task).poll(cx).map(|joined| output_of(joined).take())
     }
 }
 

@@ -57,7 +57,7 @@ const RUNTIME: Crate = Crate {
         // Services made of services.
         &["db", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
         &["blocking", "signal", "spawn", "time"],
-        &["join"],
+        &["join", "unread"],
         &["executor", "registered"],
         &["waker"],
         &["current"],

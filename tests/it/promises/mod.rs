@@ -20,6 +20,7 @@ mod poll_and_drop;
 mod rollup;
 mod shutdown;
 mod silence;
+mod silence_unread;
 mod testing;
 mod values;
 mod wakers;

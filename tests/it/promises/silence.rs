@@ -129,7 +129,7 @@ fn p17_the_loop_survives_a_panic_in_a_poll_a_drop_an_output_a_join_waker() {
             settle().await;
             assert!(joined.await.is_ok());
             assert!(aborted.await.unwrap_err().is_cancelled());
-            assert_eq!(watch.kinds(), [ReportKind::UnhandledPanic; 4]);
+            assert_eq!(watch.kinds(), [ReportKind::UnhandledPanic; 5]);
             assert_eq!(Context::current().class(), "main");
             assert_eq!(runtime::spawn(async { 7 }).await.unwrap(), 7);
         });
