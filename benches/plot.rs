@@ -54,7 +54,7 @@ impl Plot<'_> {
 
     fn axes(&self, svg: &mut String, scale: &Scale) {
         let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-        for decade in 0..=scale.decades {
+        for decade in scale.first..=scale.last {
             let x = scale.x(10_f64.powi(decade));
             stroke(svg, "grid", (x, TOP), (x, bottom));
             text(svg, x, bottom + 18.0, "middle", &grouped(10_u64.pow(decade as u32)));
@@ -76,20 +76,28 @@ impl Plot<'_> {
 
 /// From values to places.
 struct Scale {
-    decades: i32,
+    /// The powers of ten at the ends of the axis.
+    first: i32,
+    last: i32,
     top: f64,
     step: f64,
 }
 
 impl Scale {
     fn of<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Self {
-        let (x, y) = points.fold((10.0, 0.0), |(x, y): (f64, f64), point| (x.max(point.0), y.max(point.1)));
+        let widest = |(least, most, y): (f64, f64, f64), point: &(f64, f64)| {
+            (least.min(point.0), most.max(point.0), y.max(point.1))
+        };
+        let (least, most, y) = points.fold((f64::INFINITY, 0.0, 0.0), widest);
         let step = step(y);
-        Self { decades: (x.log10() - 1e-9).ceil() as i32, top: (y / step).ceil().max(1.0) * step, step }
+        let first = if least.is_finite() { (least.log10() + 1e-9).floor() as i32 } else { 0 };
+        let last = ((most.max(1.0).log10() - 1e-9).ceil() as i32).max(first + 1);
+        Self { first, last, top: (y / step).ceil().max(1.0) * step, step }
     }
 
     fn x(&self, x: f64) -> f64 {
-        LEFT + x.log10() / f64::from(self.decades) * (WIDTH - LEFT - RIGHT)
+        let (first, last) = (f64::from(self.first), f64::from(self.last));
+        LEFT + (x.log10() - first) / (last - first) * (WIDTH - LEFT - RIGHT)
     }
 
     fn y(&self, y: f64) -> f64 {
@@ -188,7 +196,7 @@ mod tests {
     #[test]
     fn points_lie_within_the_axes() {
         let scale = Scale::of([(1.0, 12.0), (1_000_000.0, 37.0)].iter());
-        assert_eq!((scale.decades, scale.top), (6, 40.0));
+        assert_eq!((scale.first, scale.last, scale.top), (0, 6, 40.0));
         assert!((scale.x(1.0) - LEFT).abs() < 1e-9 && (scale.x(1e6) - (WIDTH - RIGHT)).abs() < 1e-9);
         assert!((scale.y(0.0) - (HEIGHT - BOTTOM)).abs() < 1e-9 && scale.y(37.0) > TOP);
     }

@@ -26,16 +26,27 @@ pub use options::{Options, Stop};
 
 use files::Files;
 use index::Progress;
+use options::Database;
+use runtime::http::Readiness;
 use runtime::net::TcpListener;
-use runtime::signal::unix::{SignalKind, signal};
+use runtime::signal::Terminate;
+use runtime::time::{Instant, timeout};
+use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a shutdown waits for requests in flight.
+/// How long an end in order may take, from the signal on, whatever is at work.
 const GRACE: Duration = Duration::from_secs(10);
+/// The part of it in which requests in flight may end.
+const REQUESTS_GRACE: Duration = Duration::from_secs(7);
+/// How long it still accepts requests when `/ready` says no.
+const SHUTDOWN_DELAY: Duration = Duration::from_millis(200);
+/// The part of it that is left to end the process: threads, the last lines of the log.
+const LAST_STEPS: Duration = Duration::from_millis(2_500);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -43,49 +54,82 @@ struct App {
     files: Files,
     pool: search::Pool,
     progress: Arc<Progress>,
+    readiness: Readiness,
 }
 
-/// Runs the service until SIGINT or SIGTERM. Its first line on standard output says where it listens.
+/// Runs the service until `ended`. Its first line on standard output says where it listens.
 ///
 /// # Errors
 ///
 /// When the directory, the database or the address cannot be opened.
-pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let database = options.database();
-    let (files, pool) = open(options.index, database.clone()).await?;
-    let listener = TcpListener::bind(options.listen.as_str())
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
-    let address = listener.local_addr()?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+pub async fn run(options: Options, mut ended: Terminate) -> Result<(), Box<dyn Error>> {
+    let Some(opened) = unless(&mut ended, open(options.index.clone(), options.database())).await else {
+        return Ok(());
+    };
+    let (files, pool) = opened?;
+    let end = Rc::new(Cell::new(None));
+    let signals = {
+        let end = end.clone();
+        async move {
+            drop(ended.await);
+            log::info!("shutting down");
+            end.set(Some(Instant::now() + GRACE));
+        }
+    };
+    let served = serve(&options.listen, files, &pool, signals).await;
+    let end = end.get().unwrap_or_else(|| Instant::now() + GRACE);
+    close(&pool, end).await;
+    served
+}
 
+/// What has been accepted ends, as far as there is time.
+async fn close(pool: &search::Pool, end: Instant) {
+    let left = end.saturating_duration_since(Instant::now()).saturating_sub(LAST_STEPS);
+    if timeout(left, pool.close()).await.is_err() {
+        log::warn!("transactions are left");
+    }
+}
+
+async fn serve(
+    listen: &str,
+    files: Files,
+    pool: &search::Pool,
+    signals: impl Future<Output = ()> + 'static,
+) -> Result<(), Box<dyn Error>> {
+    let mut signals = Box::pin(signals);
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let address = listener.local_addr()?;
     // Before the first search.
-    search::prepare(&pool).await?;
+    let Some(prepared) = unless(&mut signals, search::prepare(pool)).await else { return Ok(()) };
+    prepared?;
     let progress = Arc::new(Progress::default());
+    log::info!("indexing {}", files.root().display());
     let indexing = runtime::background("index", index::run(files.clone(), pool.clone(), progress.clone()));
     announce(&format!("listening on http://{address}"));
-    log::info!("indexing {} into {}", files.root().display(), database.display());
 
-    let app = routes::router(App { files, pool: pool.clone(), progress });
-    let signals = async move {
-        first(interrupt.recv(), terminate.recv()).await;
-        log::info!("shutting down");
-    };
-    runtime::http::serve(listener, app).with_graceful_shutdown(signals).grace(GRACE).await?;
+    let readiness = Readiness::default();
+    let app = routes::router(App { files, pool: pool.clone(), progress, readiness: readiness.clone() });
+    let served = runtime::http::serve(listener, app)
+        .with_graceful_shutdown(signals)
+        .with_readiness(readiness)
+        .shutdown_delay(SHUTDOWN_DELAY)
+        .grace(REQUESTS_GRACE)
+        .await;
     indexing.abort();
     drop(indexing.await);
-    pool.close().await;
-    Ok(())
+    Ok(served?)
 }
 
 /// The directory and the database. Both are looked at now, which blocks for a moment: not on the loop.
-async fn open(index: PathBuf, database: PathBuf) -> Result<(Files, search::Pool), Box<dyn Error>> {
+async fn open(index: PathBuf, database: Database) -> Result<(Files, search::Pool), Box<dyn Error>> {
     let open = move || {
         let files = Files::below(&index)
             .map_err(|error| format!("cannot read the directory {}: {error}", index.display()))?;
-        let pool = search::Pool::open(&database)
-            .map_err(|error| format!("cannot open the database {}: {error}", database.display()))?;
+        database.make_room()?;
+        let file = &database.file;
+        let pool = search::Pool::open(file)
+            .map_err(|error| format!("cannot open the database {}: {error}", file.display()))?;
         Ok::<_, String>((files, pool))
     };
     Ok(runtime::spawn_blocking(open).await??)
@@ -97,12 +141,12 @@ fn announce(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Waits for whichever is ready first.
-async fn first<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) {
-    let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
-    std::future::poll_fn(|cx| {
-        let ready = a.as_mut().poll(cx).is_ready() || b.as_mut().poll(cx).is_ready();
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+/// What `future` yields; `None` if `stop` is ready first.
+async fn unless<T>(mut stop: impl Future + Unpin, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut stop).poll(cx) {
+        std::task::Poll::Ready(_) => std::task::Poll::Ready(None),
+        std::task::Poll::Pending => future.as_mut().poll(cx).map(Some),
     })
-    .await;
+    .await
 }

@@ -37,6 +37,7 @@ pub(super) fn handlers(app: App) -> Router {
         .route("/render", get(render))
         .route("/fanout", get(fanout))
         .route("/sleep", get(sleep))
+        .route("/ready", get(ready))
         .route("/accounts", get(async || Json(accounts::json())))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is nothing here; / says what there is"))
         .method_not_allowed_fallback(async || {
@@ -143,6 +144,14 @@ async fn sleep(asked: Asked<Pause>) -> Result<String, Failure> {
     Ok(format!("slept {ms} ms\n"))
 }
 
+/// Whether requests are to be sent here, for a load balancer's probe.
+async fn ready(State(app): State<App>) -> Result<String, Failure> {
+    if !app.readiness.is_ready() {
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
+    }
+    Ok(format!("index {}\n", app.progress))
+}
+
 async fn front(State(app): State<App>) -> Html<String> {
     Html(format!(
         "<!doctype html><meta charset=utf-8><title>service</title>
@@ -154,6 +163,7 @@ async fn front(State(app): State<App>) -> Html<String> {
 <li><a href='/render?path=README.md'>/render?path=README.md</a>: CPU
 <li><a href='/fanout?q=waker,timer,reactor'>/fanout?q=waker,timer,reactor</a>: parts, at the same time
 <li><a href='/sleep?ms=200'>/sleep?ms=200</a>: waiting only
+<li><a href='/ready'>/ready</a>: whether requests are to be sent here
 <li><a href='/accounts'>/accounts</a>: the books
 </ul>
 <p>What a request cost is in its <code>Server-Timing</code> header (your browser's network panel shows it), and in the log.</p>

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use runtime::db::sqlite;
+use runtime::http::Readiness;
 use runtime::testing::sweep;
 use runtime::{Runtime, yield_now};
 use std::cell::{Cell, RefCell};
@@ -61,6 +62,7 @@ impl Folder {
             files: Files::below(Path::new(&self.texts())).unwrap(),
             pool,
             progress: Arc::new(Progress::default()),
+            readiness: Readiness::default(),
         }
     }
 }

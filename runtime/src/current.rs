@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) root: Cell<Option<(Packed, &'static Location<'static>)>>,
     /// `shutdown` was asked for.
     pub(crate) stopping: Cell<bool>,
+    /// Where the last panic on this thread came from, if somebody notes that.
+    pub(crate) panicked: Cell<Option<&'static Location<'static>>>,
     /// Leaves the process's list of runtimes when the core goes.
     _seat: Seat,
 }
@@ -93,6 +95,7 @@ impl Core {
             main: Cell::new(None),
             root: Cell::new(None),
             stopping: Cell::new(false),
+            panicked: Cell::new(None),
             _seat: seat,
             config,
         })

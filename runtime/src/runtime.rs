@@ -6,6 +6,7 @@ use crate::executor;
 use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
 use crate::shutdown::{self, Straggler};
+use crate::signal;
 use crate::spawn;
 use crate::task::JoinFailure;
 use crate::time;
@@ -13,14 +14,18 @@ use context::harness::{self, Share};
 use context::sentinel::Listening;
 use context::{Accounts, Clock, Context, Hooks, Report, ReportKind};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 type Listener = Box<dyn Fn(&Report) + Send + Sync>;
+
+/// How long the jobs that still run are waited for when a program ends after a signal.
+const LAST_JOBS: Duration = Duration::from_secs(1);
 
 /// Settings for a [`Runtime`]; see [`Runtime::builder`].
 #[must_use = "nothing is built before `build`"]
@@ -207,6 +212,45 @@ impl Runtime {
             let share = Share::of(&main.0);
             self.core.main.set(Some(main.0.clone()));
             executor::block_on(&self.core, future, &share, place)
+        })
+    }
+
+    /// Runs `future` as a program: what `#[runtime::main]` expands to. [`block_on`](Self::block_on), and an end in order after a
+    /// signal that asks for one (`SIGINT`, `SIGTERM`, `SIGHUP`).
+    ///
+    /// - The program may listen for these signals ([`signal`](crate::signal)); then they are its own.
+    /// - One that it does not listen for drops `future`, then the tasks that are left, each in its own context, and ends the
+    ///   process with the status 128 + its number. So a signal during the start of a program ends that in order.
+    /// - A second one ends the process at once, with 128 + its number.
+    /// - After such a signal jobs of the blocking pool that still run are waited for at most a second; without one until
+    ///   they end.
+    ///
+    /// # Panics
+    ///
+    /// As [`block_on`](Self::block_on).
+    #[track_caller]
+    pub fn run_main<F: Future>(self, future: F) -> F::Output {
+        let ended = self.block_on(async {
+            // Without descriptors for it the signals do what they always did.
+            let mut unheard = signal::Unheard::listen().ok();
+            let mut future = pin!(future);
+            poll_fn(|cx| {
+                if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(output));
+                }
+                let unheard = unheard.as_mut().map_or(Poll::Pending, |unheard| unheard.poll(cx));
+                unheard.map(Err)
+            })
+            .await
+        });
+        if signal::was_asked() || ended.is_err() {
+            self.shutdown_timeout(LAST_JOBS);
+        } else {
+            drop(self);
+        }
+        ended.unwrap_or_else(|kind| {
+            log::warn!("bursar: ended by signal {}", kind.as_raw_value());
+            std::process::exit(128 + kind.as_raw_value())
         })
     }
 

@@ -20,6 +20,7 @@ mod promises;
 mod random;
 mod readme;
 mod service;
+mod signals;
 mod trace;
 mod traps;
 mod watch;

@@ -53,7 +53,7 @@ fn main_function(args: &MainArgs, function: &Function) -> TokenStream {
         function,
         &quote! {
             match #builder.build() {
-                ::core::result::Result::Ok(runtime) => runtime.block_on(#name()),
+                ::core::result::Result::Ok(runtime) => runtime.run_main(#name()),
                 ::core::result::Result::Err(error) => {
                     ::core::panic!("bursar: the runtime cannot start: {}", error)
                 }

@@ -18,7 +18,10 @@ mod parse;
 
 use proc_macro::TokenStream;
 
-/// Runs an `async fn` as the program: builds a [`Runtime`] and blocks on the function's future.
+/// Runs an `async fn` as the program: builds a [`Runtime`] and runs the function's future on it (`Runtime::run_main`).
+///
+/// `SIGINT`, `SIGTERM` and `SIGHUP` are heard from its first line on. One that the program does not listen for drops the
+/// future and the tasks in order, and ends the process with the status 128 + its number; a second one does so at once.
 ///
 /// ```text
 /// #[runtime::main(name = "api", blocking_threads = 4)]
@@ -33,7 +36,7 @@ use proc_macro::TokenStream;
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     async fn main() -> Result<(), Box<dyn std::error::Error>> { serve("127.0.0.1:8080").await }
 ///     match ::runtime::Runtime::builder().name("api").blocking_threads(4).build() {
-///         Ok(runtime) => runtime.block_on(main()),
+///         Ok(runtime) => runtime.run_main(main()),
 ///         Err(error) => panic!("bursar: the runtime cannot start: {error}"),
 ///     }
 /// }

@@ -28,6 +28,11 @@ impl Runtime {
         Builder(String::new())
     }
 
+    /// As the real one.
+    pub fn run_main<F: Future>(self, future: F) -> F::Output {
+        self.block_on(future)
+    }
+
     /// Polls once: the futures of these tests never wait.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {

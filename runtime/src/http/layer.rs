@@ -1,15 +1,20 @@
 //! A context for every request: a tower layer.
 
 use super::line::{Bill, Report, RequestLine};
+use super::link::Link;
+use super::panics::{self, Panicked, Place};
 use super::peer::Peer;
 use super::response::ResponseBody;
 use bytes::{BufMut, Bytes, BytesMut};
 use context::{Context, FutureExt, InContext};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll, ready};
@@ -23,8 +28,12 @@ type Route = Arc<dyn for<'a> Fn(&'a Parts) -> Option<&'a str> + Send + Sync>;
 ///
 /// The service's future and the response's body are polled and dropped in that context. It finishes when the answer
 /// is written, or nobody wants it any more; its work is then cancelled with
-/// [`Reason::Disconnected`](context::Reason::Disconnected). At its end a [`RequestLine`] is logged (level `info`, target
-/// `http::request`). The response gets a `Server-Timing` header with the cost up to then.
+/// [`Reason::Disconnected`](context::Reason::Disconnected). When the work that was begun for it has ended as well
+/// (transactions, jobs, shields), a [`RequestLine`] is logged (level `info`, target `http::request`). The response gets a
+/// `Server-Timing` header with the cost up to then.
+///
+/// A panic of a handler is reported at once, in the request's context, with its own place and message; the client gets
+/// an empty answer with the status 500.
 ///
 /// Classes become metric labels, so they are made of what the *program* knows: the pattern of a route, never the path a
 /// client sends. Requests without a route are `GET (unmatched)`, methods that are not standard are `(method)`.
@@ -43,12 +52,16 @@ type Route = Arc<dyn for<'a> Fn(&'a Parts) -> Option<&'a str> + Send + Sync>;
 pub struct ContextLayer {
     route: Route,
     report: Report,
+    /// The line that made it, for what has no better place.
+    place: Place,
 }
 
 impl ContextLayer {
     /// A layer that knows no routes: every request is `METHOD (unmatched)`.
+    #[track_caller]
     pub fn new() -> Self {
-        Self { route: Arc::new(|_| None), report: Report::Log }
+        panics::note_places();
+        Self { route: Arc::new(|_| None), report: Report::Log, place: Location::caller() }
     }
 
     /// How to find the pattern of the route that a request matched.
@@ -60,9 +73,10 @@ impl ContextLayer {
         self
     }
 
-    /// Calls `report` for each request that is over, in its context, instead of logging the line.
+    /// Calls `report` for each request that is over, instead of logging the line. It is called when the context has finished,
+    /// outside of it, so what it costs is not the request's.
     ///
-    /// It is called from destructors: it must not panic.
+    /// A panic in it is reported and stops there.
     pub fn report_to(mut self, report: impl Fn(&RequestLine) + Send + Sync + 'static) -> Self {
         self.report = Report::To(Arc::new(report));
         self
@@ -100,6 +114,7 @@ impl<S, A, B> Service<Request<A>> for ContextService<S>
 where
     S: Service<Request<A>, Response = Response<B>>,
     B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Response = Response<ResponseBody<B>>;
     type Error = S::Error;
@@ -116,12 +131,12 @@ where
         let is_head = parts.method == Method::HEAD;
         let bill = Bill::open(context.clone(), peer, self.layer.report.clone());
         let request = Request::from_parts(parts, body);
-        let future = {
-            let _mark = MarkPanic(&bill);
-            context.scope(|| self.inner.call(request))
+        let place = self.layer.place;
+        let (inner, panic) = match panics::catch(|| context.scope(|| self.inner.call(request))) {
+            Ok(future) => (Some(Timed { inner: future, bill: bill.clone() }.in_context(context)), None),
+            Err(panic) => (None, Some(panic)),
         };
-        let timed = Timed { inner: future, bill: bill.clone() };
-        ResponseFuture { inner: Some(timed.in_context(context)), bill: Some(bill), is_head }
+        ResponseFuture { inner, panic, bill: Some(bill), is_head, place }
     }
 }
 
@@ -153,9 +168,12 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: Option<InContext<Timed<F>>>,
+        // The service panicked when it was called.
+        panic: Option<Panicked>,
         // Empty once there is a response.
         bill: Option<Arc<Bill>>,
         is_head: bool,
+        place: Place,
     }
 
     impl<F> PinnedDrop for ResponseFuture<F> {
@@ -164,9 +182,16 @@ pin_project! {
             if let Some(bill) = this.bill.take() {
                 // Its work hears why before it is dropped, in its context; then the request is over.
                 bill.abandon();
-                this.inner.set(None);
+                drop_inner(&bill, || this.inner.set(None), this.place);
             }
         }
+    }
+}
+
+/// Drops the work of a request, whose destructors may panic.
+fn drop_inner(bill: &Bill, drop_it: impl FnOnce(), place: Place) {
+    if let Err(panic) = panics::catch(drop_it) {
+        panic.report(bill.context(), place);
     }
 }
 
@@ -179,34 +204,42 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let (Some(inner), Some(bill)) = (this.inner.as_mut().as_pin_mut(), this.bill.as_ref()) else {
-            panic!("`ResponseFuture` polled after completion")
+        let Some(_) = this.bill else { panic!("`ResponseFuture` polled after completion") };
+        let output = match (this.panic.take(), this.inner.as_mut().as_pin_mut()) {
+            (None, Some(inner)) => match panics::catch(|| inner.poll(cx)) {
+                Ok(poll) => Ok(ready!(poll)),
+                Err(panic) => Err(panic),
+            },
+            (Some(panic), _) => Err(panic),
+            (None, None) => unreachable!("it is there until the bill is taken"),
         };
-        let output = {
-            let _mark = MarkPanic(bill);
-            ready!(inner.poll(cx))
-        };
-        this.inner.set(None);
         let Some(bill) = this.bill.take() else { unreachable!("it was there above") };
+        if output.is_err() {
+            bill.panicked();
+        }
+        drop_inner(&bill, || this.inner.set(None), this.place);
         Poll::Ready(match output {
-            Ok(response) => Ok(billed(response, bill, *this.is_head)),
-            Err(error) => {
+            Ok(Ok(response)) => Ok(billed(response, bill, *this.is_head, this.place)),
+            Ok(Err(error)) => {
                 bill.failed();
                 Err(error)
+            }
+            Err(panic) => {
+                panic.report(bill.context(), this.place);
+                Ok(after_panic(bill, this.place))
             }
         })
     }
 }
 
-/// Notes that the handler panicked, if it unwinds through here.
-struct MarkPanic<'a>(&'a Bill);
-
-impl Drop for MarkPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.panicked();
-        }
-    }
+/// The answer to a request whose handler panicked.
+fn after_panic<B>(bill: Arc<Bill>, place: Place) -> Response<ResponseBody<B>> {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    bill.answer(status);
+    bill.complete();
+    let mut response = Response::new(ResponseBody::new(None, bill, None, place));
+    *response.status_mut() = status;
+    response
 }
 
 pin_project! {
@@ -234,15 +267,35 @@ where
     }
 }
 
-fn billed<B>(response: Response<B>, bill: Arc<Bill>, is_head: bool) -> Response<ResponseBody<B>>
+fn billed<B>(
+    mut response: Response<B>,
+    bill: Arc<Bill>,
+    is_head: bool,
+    place: Place,
+) -> Response<ResponseBody<B>>
 where
     B: http_body::Body<Data = Bytes>,
 {
+    if let Some(exact) = bill.link().and_then(|link: &Link| link.status_instead_of(response.status())) {
+        *response.status_mut() = exact;
+    }
     let status = response.status();
     bill.answer(status);
     let bodyless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
-    let empty = is_head || bodyless || status.is_informational();
-    response.map(|body| ResponseBody::new(body, bill, empty))
+    let is_empty = is_head || bodyless || status.is_informational();
+    let announced = announced(response.headers()).or_else(|| response.body().size_hint().exact());
+    response.map(|body| {
+        let left = announced.filter(|_| !is_empty);
+        if is_empty || left == Some(0) || left.is_none() && body.is_end_stream() {
+            bill.complete();
+        }
+        ResponseBody::new(Some(body), bill, left, place)
+    })
+}
+
+/// The length of the body, if the head says one.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");

@@ -26,9 +26,17 @@
 //!
 //! # What is bounded
 //!
-//! Connections, header size and count, body size, the time to send a header or to be idle, the time a body or a reader may
-//! stall: see [`Serve`], each has a default. What is refused is counted ([`Stats`]) and answered where HTTP has an
-//! answer.
+//! Connections, header size and count, the time for a head, between two requests and for a handler to answer, how long a
+//! body or a reader may stall and how slow it may be, and, if asked for, the size of a body: see [`Serve`]. What is refused
+//! is answered where HTTP has an answer, counted ([`Stats`]), and said in the log (target `http::connection`).
+//!
+//! A request without exactly one valid `Host` is answered with 400. A poll of a connection begins one request at most, so a
+//! client that pipelines many does not keep others waiting.
+//!
+//! # Clients that close their end
+//!
+//! TCP does not say whether a client that has closed its end still reads. One that does so within 20 ms of its request (as
+//! `nc -N` does) gets its answer; later it is taken for one that has gone.
 //!
 //! # What is absent
 //!
@@ -36,22 +44,28 @@
 //! `Write`) are there to build them on. A handler is dropped when its client goes away: what must run to its end all the
 //! same goes into a [`shield`](crate::shield()).
 
+mod answer;
 mod body;
 mod bridge;
+mod drive;
 mod executor;
 mod io;
 mod layer;
 mod line;
+mod link;
 mod listen;
 #[cfg(unix)]
 mod listen_unix;
 #[cfg(feature = "axum")]
 mod matched;
+mod pace;
+mod panics;
 mod peer;
+mod readiness;
 mod response;
+mod room;
 mod serve;
 mod server;
-mod stall;
 mod stats;
 mod timer;
 
@@ -61,6 +75,7 @@ pub use layer::{ContextLayer, ContextService, ResponseFuture};
 pub use line::{Outcome, RequestLine};
 pub use listen::Listener;
 pub use peer::Peer;
+pub use readiness::Readiness;
 pub use response::ResponseBody;
 pub use serve::{Serve, serve};
 pub use stats::{Counts, Stats};

@@ -1,41 +1,53 @@
-//! A server, running: the accept loop, the connections, the end.
+//! A server, running: the accept loop, and the end.
 
 use super::body::Body;
 use super::bridge::Bridge;
+use super::drive::drive;
 use super::listen::Listener;
+use super::pace::Watched;
+use super::panics;
 use super::peer::Peer;
+use super::readiness::Readiness;
+use super::room::{Room, Vacancy};
 use super::serve::Limits;
-use super::stall::Watched;
 use super::stats::{Count, Stats};
-use super::timer::Timer;
-use crate::join::JoinHandle;
 use crate::spawn::spawn_in;
-use crate::time::sleep;
+use crate::time::{Instant, sleep, sleep_until};
 use context::{Context, Reason};
 use http::{Request, Response};
 use hyper::server::conn::http1;
-use std::cell::{Cell, RefCell};
 use std::error::Error;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 use tower_service::Service;
 
-const LOG_TARGET: &str = "http::connection";
+pub(super) const LOG_TARGET: &str = "http::connection";
 
 /// Pauses after a failure to accept: from here, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The log says at most that often that there is no room for further connections.
+const FULL_LINE: Duration = Duration::from_secs(10);
+/// After so long the loop has asked the kernel what has come in.
+const TURN: Duration = Duration::from_millis(1);
+/// What is taken at most, at a shutdown, of the connections that the kernel has accepted: others may come as fast.
+const DRAIN_MAX: usize = 65_536;
+
+/// What a server is made of.
+pub(super) struct Parts<S> {
+    pub(super) service: S,
+    pub(super) limits: Limits,
+    pub(super) stats: Stats,
+    pub(super) readiness: Readiness,
+}
 
 pub(super) async fn run<L, S, B>(
     listener: L,
-    service: S,
-    limits: Limits,
-    stats: Stats,
+    parts: Parts<S>,
     signal: Pin<Box<dyn Future<Output = ()>>>,
 ) -> io::Result<()>
 where
@@ -45,22 +57,22 @@ where
     B: http_body::Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    panics::note_places();
     let context = Context::root("infra:http");
     let server = Server {
-        service,
-        limits,
-        http: http1(&limits),
+        http: http1(&parts.limits),
         context: context.clone(),
-        room: Rc::new(Room::new(stats.clone())),
-        tasks: Vec::new(),
-        stats,
+        room: Rc::new(Room::new(parts.stats.clone())),
+        full_said: None,
+        parts,
     };
     context.run(server.run(listener, signal)).await
 }
 
 fn http1(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(Timer).header_read_timeout(limits.head_timeout).max_header_size(limits.head);
+    // The time for a head is watched by `drive`, with one timer a connection instead of one a request.
+    builder.header_read_timeout(None).max_header_size(limits.head);
     if limits.headers != Limits::DEFAULT.headers {
         // hyper keeps its own number of them on the stack, any other on the heap.
         builder.max_headers(limits.headers);
@@ -69,14 +81,12 @@ fn http1(limits: &Limits) -> http1::Builder {
 }
 
 struct Server<S> {
-    service: S,
-    limits: Limits,
+    parts: Parts<S>,
     http: http1::Builder,
     context: Context,
     room: Rc<Room>,
-    /// Those of connections; finished ones are thrown out now and then.
-    tasks: Vec<JoinHandle<()>>,
-    stats: Stats,
+    /// When the log said last that there is no room.
+    full_said: Option<Instant>,
 }
 
 impl<S, B> Server<S>
@@ -91,145 +101,137 @@ where
         mut listener: L,
         mut signal: Pin<Box<dyn Future<Output = ()>>>,
     ) -> io::Result<()> {
+        self.accept_until(&mut signal, &mut listener).await?;
+        let Limits { grace, delay, .. } = self.parts.limits;
+        let end = Instant::now().checked_add(grace);
+        self.parts.readiness.end();
+        if !delay.is_zero() {
+            self.accept_until(&mut pin!(sleep(delay.min(grace))), &mut listener).await?;
+        }
+        self.drain(&mut listener).await;
+        drop(listener);
+        self.shut_down(end).await;
+        Ok(())
+    }
+
+    async fn accept_until<L: Listener>(
+        &mut self,
+        stop: &mut (impl Future<Output = ()> + Unpin),
+        listener: &mut L,
+    ) -> io::Result<()> {
         let mut pause = PAUSE_MIN;
         loop {
             let accepted = async {
-                self.room.below(self.limits.connections).await;
+                self.find_room().await;
                 listener.accept().await
             };
-            match unless(&mut signal, accepted).await {
-                None => break,
+            match unless(&mut *stop, accepted).await {
+                None => return Ok(()),
                 Some(Ok((stream, peer))) => {
                     pause = PAUSE_MIN;
                     self.start(stream, peer);
                 }
                 Some(Err(error)) if is_fatal(&error) => return Err(error),
                 Some(Err(error)) => {
-                    self.stats.add(Count::accept_errors);
+                    self.parts.stats.add(Count::accept_errors);
                     if is_of_the_client(&error) {
                         continue;
                     }
                     // Out of descriptors, most likely. Trying on would only burn CPU until one is closed.
                     log::error!(target: LOG_TARGET, "cannot accept, trying again in {pause:?}: {error}");
-                    if unless(&mut signal, sleep(pause)).await.is_none() {
-                        break;
+                    self.room.evict();
+                    if unless(&mut *stop, sleep(pause)).await.is_none() {
+                        return Ok(());
                     }
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
         }
-        drop(listener);
-        self.shut_down().await;
-        Ok(())
+    }
+
+    /// Waits until there is room for one more connection, if only by closing an idle one.
+    async fn find_room(&mut self) {
+        let limit = self.parts.limits.connections;
+        let mut waited = false;
+        while let Vacancy::Later(wait) = self.room.vacancy(limit) {
+            if !std::mem::replace(&mut waited, true) {
+                self.parts.stats.add(Count::full);
+                self.say_full("none of them is idle, so further ones wait");
+            }
+            unless(&mut pin!(sleep(wait)), self.room.changed()).await;
+        }
+    }
+
+    fn say_full(&mut self, what: &str) {
+        if self.full_said.is_none_or(|said| said.elapsed() >= FULL_LINE) {
+            self.full_said = Some(Instant::now());
+            let limit = self.parts.limits.connections;
+            log::warn!(target: LOG_TARGET, "the limit of {limit} connections is reached: {what}");
+        }
     }
 
     fn start<T>(&mut self, stream: T, peer: Peer)
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
-        let Self { service, limits, http, stats, .. } = self;
+        if self.room.open() >= self.parts.limits.connections && self.room.evict() {
+            self.say_full("idle ones are closed for new ones");
+        }
+        let Parts { service, limits, stats, .. } = &self.parts;
         // It finishes when its task, the only one that holds it, is gone.
         let context = Context::builder("connection").parent(&self.context).build();
-        let seat = Seat::take(&self.room);
-        let stream = Watched::new(stream, limits.stall, stats.clone());
+        let taken = self.room.take(peer.clone());
+        let stream = Watched::new(stream, limits, peer.clone(), stats.clone());
         let bridge =
             Bridge { service: service.clone(), peer: peer.clone(), limits: *limits, stats: stats.clone() };
-        let connection = http.serve_connection(stream, bridge);
-        let task = spawn_in(&context, drive(connection, peer, stats.clone(), seat));
-        if self.tasks.len() >= 2 * self.room.open.get() + 16 {
-            self.tasks.retain(|task| !task.is_finished());
-        }
-        self.tasks.push(task);
+        let connection = self.http.serve_connection(stream, bridge);
+        // Nobody awaits it, so a panic that gets that far is reported when it happens.
+        drop(spawn_in(&context, drive(connection, peer, *limits, stats.clone(), taken)));
     }
 
-    async fn shut_down(mut self) {
+    /// Takes the connections that the kernel has accepted already: their clients think that they are served.
+    async fn drain<L: Listener>(&mut self, listener: &mut L) {
+        let mut is_empty = false;
+        for _ in 0..DRAIN_MAX {
+            let accepted = {
+                let mut accepting = pin!(listener.accept());
+                poll_fn(|cx| {
+                    Poll::Ready(match accepting.as_mut().poll(cx) {
+                        Poll::Ready(accepted) => Some(accepted),
+                        Poll::Pending => None,
+                    })
+                })
+                .await
+            };
+            match accepted {
+                Some(Ok((stream, peer))) => self.start(stream, peer),
+                Some(Err(error)) if is_of_the_client(&error) => self.parts.stats.add(Count::accept_errors),
+                Some(Err(_)) => return,
+                // It may be that the loop has not asked the kernel since they came, or that the budget of this poll is used
+                // up.
+                None if is_empty => return,
+                None => {
+                    is_empty = true;
+                    sleep(TURN).await;
+                    continue;
+                }
+            }
+            is_empty = false;
+        }
+    }
+
+    async fn shut_down(self, end: Option<Instant>) {
+        // Requests may have come in that the loop has not heard of.
+        sleep(TURN).await;
         // Every connection hears of it: they are below.
         self.context.cancel(Reason::Shutdown);
-        let mut patience = pin!(sleep(self.limits.grace));
-        if unless(&mut patience, self.room.below(1)).await.is_some() {
+        let Some(end) = end else { return self.room.empty().await };
+        if unless(&mut pin!(sleep_until(end)), self.room.empty()).await.is_some() {
             return;
         }
-        let left = self.room.open.get();
+        let left = self.room.cut();
         log::warn!(target: LOG_TARGET, "shutting down: {left} connections are cut");
-        for task in self.tasks.drain(..).filter(|task| !task.is_finished()) {
-            self.stats.add(Count::cut);
-            task.abort();
-        }
-        self.room.below(1).await;
-    }
-}
-
-/// One connection, from its first byte to its last.
-async fn drive<T, S, B>(
-    connection: http1::Connection<Watched<T>, Bridge<S>>,
-    peer: Peer,
-    stats: Stats,
-    seat: Seat,
-) where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
-    S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    // In this order: they go in the reverse one.
-    let _seat = seat;
-    let mut connection = pin!(connection);
-    let _parting = Parting(&peer);
-    let context = Context::current();
-    let mut closing = pin!(context.cancelled());
-    let mut is_open = true;
-    let result = poll_fn(|cx| {
-        if is_open && closing.as_mut().poll(cx).is_ready() {
-            is_open = false;
-            connection.as_mut().graceful_shutdown();
-        }
-        connection.as_mut().poll(cx)
-    })
-    .await;
-    // What is unfinished now was left by the client.
-    peer.lose(Reason::Disconnected);
-    if let Err(error) = result {
-        stats.add(classify(&error));
-        log::debug!(target: LOG_TARGET, "{peer}: closed: {}", Chain(&error));
-    }
-}
-
-/// Tells the requests on a connection why they end, if its task is dropped before them.
-struct Parting<'a>(&'a Peer);
-
-impl Drop for Parting<'_> {
-    fn drop(&mut self) {
-        if Context::current().cancel_reason().is_some() {
-            self.0.lose(Reason::Shutdown);
-        }
-    }
-}
-
-fn classify(error: &hyper::Error) -> Count {
-    if error.is_timeout() {
-        Count::header_timeouts
-    } else if error.is_parse_too_large() {
-        Count::head_too_large
-    } else if error.is_parse() {
-        Count::malformed
-    } else {
-        Count::broken
-    }
-}
-
-/// An error with its causes.
-struct Chain<'a>(&'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        self.room.empty().await;
     }
 }
 
@@ -258,57 +260,4 @@ async fn unless<T>(mut stop: impl Future<Output = ()> + Unpin, future: impl Futu
         Poll::Pending => future.as_mut().poll(cx).map(Some),
     })
     .await
-}
-
-/// How many connections are open, and who waits for that to change: the accept loop only.
-struct Room {
-    open: Cell<usize>,
-    waiter: RefCell<Option<Waker>>,
-    stats: Stats,
-}
-
-impl Room {
-    fn new(stats: Stats) -> Self {
-        Self { open: Cell::new(0), waiter: RefCell::new(None), stats }
-    }
-
-    /// Waits until fewer than `limit` are open.
-    async fn below(&self, limit: usize) {
-        let mut waited = false;
-        poll_fn(|cx| {
-            if self.open.get() < limit {
-                return Poll::Ready(());
-            }
-            if !std::mem::replace(&mut waited, true) && limit > 1 {
-                self.stats.add(Count::full);
-            }
-            let waker = cx.waker().clone();
-            drop(self.waiter.replace(Some(waker)));
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-/// One of the open connections.
-struct Seat(Rc<Room>);
-
-impl Seat {
-    fn take(room: &Rc<Room>) -> Self {
-        room.open.set(room.open.get() + 1);
-        room.stats.add(Count::accepted);
-        room.stats.add(Count::open);
-        Self(room.clone())
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.stats.closed();
-        let waiter = self.0.waiter.take();
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
-    }
 }

@@ -16,22 +16,33 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections that are open.
     pub open: u64,
-    /// How often the limit of connections was reached, and accepting waited.
+    /// How often the limit of connections was reached with none of them idle, and accepting waited.
     pub full: u64,
+    /// Idle connections that were closed to make room for new ones.
+    pub evicted: u64,
     /// Failures to accept: a client that went away at once, or no file descriptor left.
     pub accept_errors: u64,
     /// Requests handed to the service.
     pub requests: u64,
-    /// Connections closed for what was no HTTP/1; answered with 400.
+    /// Requests that the service failed to answer: it returned an error, or panicked outside of any
+    /// [`ContextLayer`](super::ContextLayer). Answered with 500.
+    pub failures: u64,
+    /// Requests that took too long and were dropped; answered with 503.
+    pub request_timeouts: u64,
+    /// Connections closed for what was no HTTP/1; answered with 400. A request without one valid `Host` is one of them.
     pub malformed: u64,
     /// Connections closed for a head that was too large; answered with 431 or 414.
     pub head_too_large: u64,
-    /// Requests whose body was above the limit.
+    /// Requests whose body was above the limit; answered with 413.
     pub body_too_large: u64,
-    /// Connections closed because no request came in time; idle ones among them.
+    /// Connections closed because the head of a request did not come in full in time.
     pub header_timeouts: u64,
-    /// Bodies that stopped coming, and answers that nobody read.
+    /// Connections closed because they were idle for long enough.
+    pub idle_timeouts: u64,
+    /// Bodies that stopped coming (answered with 408), and answers that nobody read.
     pub stalls: u64,
+    /// Bodies that came too slowly (answered with 408), and answers that were read too slowly.
+    pub too_slow: u64,
     /// Connections that broke in the middle of something.
     pub broken: u64,
     /// Connections that were cut when the patience of a shutdown ended.
@@ -69,13 +80,18 @@ counters!(
     accepted,
     open,
     full,
+    evicted,
     accept_errors,
     requests,
+    failures,
+    request_timeouts,
     malformed,
     head_too_large,
     body_too_large,
     header_timeouts,
+    idle_timeouts,
     stalls,
+    too_slow,
     broken,
     cut
 );

@@ -1,6 +1,13 @@
 //! Signals of the operating system.
+//!
+//! A program that is to end in order listens for [`terminate`]: Ctrl-C, `SIGTERM` and the loss of its terminal. Under
+//! `#[runtime::main]` a program that listens for nothing ends in order as well.
 
+mod end;
 pub mod unix;
+
+pub use end::{Terminate, terminate};
+pub(crate) use end::{Unheard, was_asked};
 
 use std::io;
 
@@ -9,7 +16,7 @@ use unix::SignalKind;
 /// Waits for `SIGINT`, which is what Ctrl-C sends.
 ///
 /// It counts from the first poll. From then on the signal does not end the process any more, also when nobody waits: to
-/// miss none, keep a [`unix::Signal`].
+/// miss none, keep a [`unix::Signal`]. To wait for the end of the program use [`terminate`], which hears `SIGTERM` as well.
 ///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {

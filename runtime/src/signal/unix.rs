@@ -7,12 +7,14 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 
 use mio::Interest;
 use signal_hook::SigId;
-use signal_hook::consts;
 use signal_hook::low_level::{pipe, unregister};
+use signal_hook::{consts, flag};
 
 use crate::reactor::{Direction, Initially};
 use crate::registered::Registered;
@@ -113,16 +115,76 @@ impl SignalKind {
 /// - what the system says of the number, or of the limit of open files (two are needed for each listener);
 /// - if no runtime runs on this thread.
 pub fn signal(kind: SignalKind) -> io::Result<Signal> {
+    let signal = listen(kind)?;
+    super::end::leave_to_program(kind);
+    Ok(signal)
+}
+
+/// [`signal`] for this crate's own use: `#[runtime::main]` goes on to end the program if it comes.
+fn listen(kind: SignalKind) -> io::Result<Signal> {
     if consts::FORBIDDEN.contains(&kind.0) {
         let message = format!("signal {} cannot be listened for", kind.0);
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
+    let (bytes, write) = pair()?;
+    let handler = Handler(pipe::register(kind.0, write)?);
+    Ok(Signal { _handler: handler, bytes, kind })
+}
+
+fn pair() -> io::Result<(Bytes, UnixStream)> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
     let read = mio::net::UnixStream::from_std(read);
     let bytes = Registered::new(read, Interest::READABLE, Initially::Unknown, "a signal listener")?;
-    let handler = Handler(pipe::register(kind.0, write)?);
-    Ok(Signal { _handler: handler, bytes, kind })
+    Ok((bytes, write))
+}
+
+type Bytes = Registered<mio::net::UnixStream>;
+
+fn poll_bytes(bytes: &mut Bytes, cx: &mut Context<'_>) -> Poll<()> {
+    // One byte a signal; more than these at once are told in several portions.
+    let mut buffer = [0; 64];
+    let read = bytes.poll_transfer(Direction::Read, buffer.len(), cx, |mut source| source.read(&mut buffer));
+    read.map(|read| match read {
+        Ok(_) => {}
+        // The pair is ours alone, so nothing else goes wrong with it.
+        Err(error) => panic!("{error}"),
+    })
+}
+
+/// Listens for several signals at the price of one.
+pub(super) struct Signals {
+    kinds: &'static [SignalKind],
+    /// Which of them have come; the byte says that one has.
+    came: Vec<Arc<AtomicBool>>,
+    _handlers: Vec<Handler>,
+    bytes: Bytes,
+}
+
+impl Signals {
+    pub(super) fn listen(kinds: &'static [SignalKind]) -> io::Result<Self> {
+        let (bytes, write) = pair()?;
+        let (mut came, mut handlers) = (Vec::new(), Vec::new());
+        for kind in kinds {
+            let flag = Arc::new(AtomicBool::new(false));
+            // In this order: it is set when the byte is there.
+            handlers.push(Handler(flag::register(kind.0, flag.clone())?));
+            handlers.push(Handler(pipe::register(kind.0, write.try_clone()?)?));
+            came.push(flag);
+        }
+        Ok(Self { kinds, came, _handlers: handlers, bytes })
+    }
+
+    /// Ready with a signal that has come, by its place in the list.
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<(usize, SignalKind)> {
+        loop {
+            // Before the bytes: one of them may stand for several signals.
+            if let Some(at) = self.came.iter().position(|came| came.swap(false, Relaxed)) {
+                return Poll::Ready((at, self.kinds[at]));
+            }
+            ready!(poll_bytes(&mut self.bytes, cx));
+        }
+    }
 }
 
 /// Listens for a signal; made by [`signal`].
@@ -132,7 +194,7 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 #[must_use = "dropping it ends the listening"]
 pub struct Signal {
     _handler: Handler,
-    bytes: Registered<mio::net::UnixStream>,
+    bytes: Bytes,
     kind: SignalKind,
 }
 
@@ -152,15 +214,7 @@ impl Signal {
     ///
     /// Away from the runtime it was made on.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        // One byte a signal; more than these at once are told in several portions.
-        let mut bytes = [0; 64];
-        let read =
-            self.bytes.poll_transfer(Direction::Read, bytes.len(), cx, |mut source| source.read(&mut bytes));
-        read.map(|read| match read {
-            Ok(_) => Some(()),
-            // The pair is ours alone, so nothing else goes wrong with it.
-            Err(error) => panic!("{error}"),
-        })
+        poll_bytes(&mut self.bytes, cx).map(Some)
     }
 }
 

@@ -2,6 +2,8 @@
 //! pass waits for nothing else, so the clock jumps there.
 
 mod abuse;
+mod answers;
+mod limits;
 mod listeners;
 mod requests;
 mod shutdown;
@@ -75,9 +77,10 @@ impl Server {
         lines[0].clone()
     }
 
-    /// Lets everything go on until nothing is left to do: only then paused time moves.
+    /// Lets everything go on until nothing is left to do: only then paused time moves. A client that goes after that has
+    /// gone, and not only closed its end.
     async fn settle(&self) {
-        runtime::time::sleep(Duration::from_millis(1)).await;
+        runtime::time::sleep(Duration::from_millis(30)).await;
     }
 }
 

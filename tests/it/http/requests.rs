@@ -187,10 +187,10 @@ async fn x1_x4_a_client_that_goes_away_cancels_its_request() {
     assert_eq!(server.stats.read().open, 0);
 }
 
-/// X2: what a handler shields runs to its end when the client goes away, in the request's context, which waits for it; the
-/// line does not.
+/// X2, V5: what a handler shields runs to its end when the client goes away, in the request's context. The line waits for it,
+/// and has its cost.
 #[runtime::test(paused)]
-async fn x2_shielded_work_outlives_the_client() {
+async fn x2_v5_the_line_waits_for_shielded_work() {
     let done: Arc<Mutex<Vec<(&'static str, bool)>>> = Arc::default();
     let kept = done.clone();
     let app = Router::new().route(
@@ -199,6 +199,7 @@ async fn x2_shielded_work_outlives_the_client() {
             let kept = kept.clone();
             let work = async move {
                 sleep(Duration::from_secs(1)).await;
+                runtime::spawn_blocking(|| ()).await.unwrap();
                 let context = Context::current();
                 kept.lock().unwrap().push((context.class(), context.is_finished()));
             };
@@ -211,11 +212,13 @@ async fn x2_shielded_work_outlives_the_client() {
     server.settle().await;
     drop(client);
     server.settle().await;
-    let line = server.line();
-    assert_eq!((line.outcome, line.context.is_finished()), (Outcome::ClientGone, false));
+    assert_eq!((server.lines().len(), server.stats.read().open), (0, 0));
     sleep(Duration::from_secs(2)).await;
     assert_eq!(*done.lock().unwrap(), [("GET /store", false)]);
+    let line = server.line();
+    assert_eq!((line.status, line.outcome, line.usage.blocking.jobs), (499, Outcome::ClientGone, 1));
     assert!(line.context.is_finished());
+    assert_eq!(line.usage, line.context.usage());
 }
 
 #[runtime::test(paused)]
@@ -262,17 +265,4 @@ async fn a_client_that_leaves_in_the_middle_of_the_body_is_seen() {
         assert_eq!(line.context.cancel_reason(), Some(Reason::Disconnected));
         assert_eq!(seen.lock().unwrap().last(), Some(&"GET /stream"));
     }
-}
-
-#[runtime::test(paused, allow_reports)]
-async fn a_handler_that_panics_costs_its_connection_only() {
-    let app = Router::new()
-        .route("/panic", on_get(async || -> &'static str { panic!("as expected") }))
-        .route("/fine", on_get(async || "fine"));
-    let server = Server::start(app).await;
-    assert_eq!(server.ask(&get_once("/panic")).await, "");
-    let line = server.line();
-    assert_eq!((line.status, line.outcome, line.context.class()), (500, Outcome::Panicked, "GET /panic"));
-    assert!(server.ask(&get_once("/fine")).await.ends_with("fine"));
-    assert_eq!(server.stats.read().open, 0);
 }

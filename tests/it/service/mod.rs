@@ -1,6 +1,7 @@
 //! The example `service` as a user meets it: the program itself, real HTTP from another process.
 
 mod client;
+mod ends;
 mod program;
 
 use client::{Answer, Client};
@@ -139,7 +140,7 @@ fn a_client_that_goes_away_is_logged_as_499() {
     let service = Service::start(Folder::new("gone"));
     let mut client = service.connect();
     client.send(&client::request("/sleep?ms=10000"));
-    service.wait_until_open("GET /sleep");
+    service.wait_until_open("GET /sleep", 1);
     drop(client);
     let line = service.wait_for(|line| line.contains("http::request") && line.contains("GET /sleep#"));
     assert!(line.contains(" 499 0B ") && line.ends_with("(client gone)"), "{line}");
@@ -198,7 +199,7 @@ fn sigterm_finishes_what_is_in_flight() {
     let mut service = Service::start(Folder::new("sigterm"));
     let mut busy = service.connect();
     busy.send(&client::request("/sleep?ms=500"));
-    service.wait_until_open("GET /sleep");
+    service.wait_until_open("GET /sleep", 1);
     let mut idle = service.connect();
     assert_eq!(idle.get("/").status, 200);
     let begin = Instant::now();

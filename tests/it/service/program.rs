@@ -45,6 +45,11 @@ impl Folder {
         Self(base)
     }
 
+    /// The file of the index.
+    pub(super) fn database(&self) -> PathBuf {
+        self.0.join("index.sqlite")
+    }
+
     /// The one to be served.
     pub(super) fn path(&self) -> PathBuf {
         self.0.join("files")
@@ -85,31 +90,73 @@ struct Log {
 impl Service {
     /// Starts it, and waits until everything is indexed.
     pub(super) fn start(folder: Folder) -> Self {
-        let mut child = Command::new(&*PROGRAM)
-            .args(["--listen", "127.0.0.1:0", "--index"])
-            .arg(folder.path())
-            .arg("--db")
-            .arg(folder.0.join("index.sqlite"))
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::<Log>::default();
-        let (errors, kept) = (child.stderr.take().unwrap(), log.clone());
+        let mut service = Self::begin(folder, |_| ());
+        service.read_address();
+        service.wait_for(|line| line.contains(" index#") && line.contains("done, "));
+        service
+    }
+
+    /// Starts it with a log that nobody reads.
+    pub(super) fn begin_unread(folder: Folder) -> Self {
+        let mut service = Self::spawn(folder, |_| ());
+        service.read_address();
+        service
+    }
+
+    /// Starts it, and waits for nothing.
+    pub(super) fn begin(folder: Folder, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut service = Self::spawn(folder, configure);
+        let (errors, kept) = (service.child.stderr.take().unwrap(), service.log.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
                 kept.lines.lock().unwrap().push(line);
                 kept.grown.notify_all();
             }
         });
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        let addr = first.trim_end().strip_prefix("listening on http://").map(str::parse);
-        let addr = addr.unwrap_or_else(|| panic!("it said {first:?}")).unwrap();
-        let service = Self { child, addr, log, _folder: folder };
-        service.wait_for(|line| line.contains(" index#") && line.contains("done, "));
         service
+    }
+
+    fn spawn(folder: Folder, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(&*PROGRAM);
+        command
+            .args(["--listen", "127.0.0.1:0", "--index"])
+            .arg(folder.path())
+            .arg("--db")
+            .arg(folder.database());
+        command.env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+        configure(&mut command);
+        let child = command.spawn().unwrap();
+        Self { child, addr: ([127, 0, 0, 1], 0).into(), log: Arc::default(), _folder: folder }
+    }
+
+    /// Waits until it listens.
+    fn read_address(&mut self) {
+        let mut first = String::new();
+        BufReader::new(self.child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let addr = first.trim_end().strip_prefix("listening on http://").map(str::parse);
+        self.addr = addr.unwrap_or_else(|| panic!("it said {first:?}: {}", self.log())).unwrap();
+    }
+
+    /// What it has logged.
+    pub(super) fn log(&self) -> String {
+        self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits until it has a handler for this signal.
+    pub(super) fn wait_until_it_hears(&self, name: &str) {
+        let number = ["HUP", "INT", "QUIT", "TERM"].into_iter().zip([1, 2, 3, 15]);
+        let (_, number) = number.into_iter().find(|(known, _)| *known == name).unwrap();
+        let caught = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+            let caught =
+                status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+            u64::from_str_radix(&caught, 16).unwrap() & (1 << (number - 1)) != 0
+        };
+        let begin = std::time::Instant::now();
+        while !caught() {
+            assert!(begin.elapsed() < PATIENCE, "it does not listen for {name}");
+            std::thread::yield_now();
+        }
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -142,15 +189,15 @@ impl Service {
         Line { text: self.wait_for(|line| line.contains(&begin)) }
     }
 
-    /// Asks until a request of that class is open.
+    /// Asks until so many requests of that class are open.
     #[track_caller]
-    pub(super) fn wait_until_open(&self, class: &str) {
+    pub(super) fn wait_until_open(&self, class: &str, count: u64) {
         let begin = std::time::Instant::now();
         let mut client = self.connect();
         while begin.elapsed() < PATIENCE {
             let books = client.get("/accounts").json();
             let classes = books["classes"].as_array().unwrap();
-            if classes.iter().any(|found| found["class"] == class && found["open"] == 1) {
+            if classes.iter().any(|found| found["class"] == class && found["open"] == count) {
                 return;
             }
         }

@@ -52,13 +52,13 @@ fn assert_same_tokens(actual: &str, expected: &str) {
 }
 
 #[test]
-fn main_becomes_a_builder_and_block_on() {
+fn main_becomes_a_builder_and_run_main() {
     assert_same_tokens(
         &expansion("#[runtime::main] pub async fn main() -> u8 { x.await }"),
         r#"pub fn main() -> u8 {
                async fn main() -> u8 { x.await }
                match ::runtime::Runtime::builder().build() {
-                   ::core::result::Result::Ok(runtime) => runtime.block_on(main()),
+                   ::core::result::Result::Ok(runtime) => runtime.run_main(main()),
                    ::core::result::Result::Err(error) => {
                        ::core::panic!("bursar: the runtime cannot start: {}", error)
                    }
@@ -276,5 +276,5 @@ fn errors_become_compile_errors_before_the_item() {
     let tokens = main("nam".parse().unwrap(), "async fn main() {}".parse().unwrap()).to_string();
     let (error, item) = tokens.split_once("fn main").unwrap();
     assert!(error.contains("compile_error ! {") && error.contains("unknown option `nam`"), "{error}");
-    assert!(item.contains("block_on (main ())"), "{item}");
+    assert!(item.contains("run_main (main ())"), "{item}");
 }

@@ -8,7 +8,7 @@ mod unix;
 
 use crate::net::TcpStream;
 use futures_io::AsyncRead;
-use hyper::rt::ReadBufCursor;
+use hyper::rt::{Read, ReadBuf, ReadBufCursor};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -35,6 +35,22 @@ fn poll_fill<T: FillsOnly>(
     // SAFETY: so many bytes were written (`FillsOnly`).
     unsafe { cursor.advance(filled) };
     Poll::Ready(Ok(()))
+}
+
+/// Reads, and says how much: a cursor does not tell who passes it on.
+pub(super) fn poll_read_counted<T: Read + Unpin>(
+    stream: &mut T,
+    cx: &mut Context<'_>,
+    mut cursor: ReadBufCursor<'_>,
+) -> Poll<io::Result<usize>> {
+    // SAFETY: nothing is un-initialised: `ReadBuf` only lets bytes be written to it.
+    let free = unsafe { cursor.as_mut() };
+    let mut buffer = ReadBuf::uninit(free);
+    ready!(Pin::new(stream).poll_read(cx, buffer.unfilled()))?;
+    let read = buffer.filled().len();
+    // SAFETY: so many bytes were filled, says the `ReadBuf` over the same memory.
+    unsafe { cursor.advance(read) };
+    Poll::Ready(Ok(read))
 }
 
 macro_rules! impl_hyper {
