@@ -20,7 +20,6 @@ pub(super) fn json() -> Value {
         "parked_ns": ns(books.parked),
         "steal_ns": ns(books.steal),
         "clock": books.rung.to_string(),
-        "log_lines_lost": super::logger::lost_lines(),
         "classes": context::classes().iter().map(class).collect::<Vec<_>>(),
         "reports": context::sentinel::reports().iter().map(report).collect::<Vec<_>>(),
     })

@@ -3,7 +3,7 @@
 use super::App;
 use super::failure::Failure;
 use super::search::{self, Hit};
-use super::{accounts, files};
+use super::{accounts, files, logger};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -38,7 +38,7 @@ pub(super) fn handlers(app: App) -> Router {
         .route("/fanout", get(fanout))
         .route("/sleep", get(sleep))
         .route("/ready", get(ready))
-        .route("/accounts", get(async || Json(accounts::json())))
+        .route("/accounts", get(async || Json(books())))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is nothing here; / says what there is"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "everything here is asked for by GET")
@@ -142,6 +142,12 @@ async fn sleep(asked: Asked<Pause>) -> Result<String, Failure> {
     }
     runtime::time::sleep(Duration::from_millis(ms)).await;
     Ok(format!("slept {ms} ms\n"))
+}
+
+fn books() -> Value {
+    let mut books = accounts::json();
+    books["log_lines_lost"] = logger::lost_lines().into();
+    books
 }
 
 /// Whether requests are to be sent here, for a load balancer's probe.

@@ -105,7 +105,7 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 10] = [
+const FENCES: [&str; 11] = [
     "context/src/clock",
     "context/src/current",
     "context/src/node",

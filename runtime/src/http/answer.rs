@@ -20,8 +20,7 @@ pin_project! {
 
     impl<B> PinnedDrop for Answer<B> {
         fn drop(this: Pin<&mut Self>) {
-            // Nothing more of it is to be sent: what was handed over is on its way.
-            this.peer.link().enter(Phase::Idle);
+            this.peer.link().handed_over();
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) enum Phase {
     Head,
     /// The service has a request.
     Serving,
-    /// The body of an answer is being sent.
+    /// An answer is being sent, until its last byte is written.
     Answering,
     /// The last answer was sent; what the client still sends is thrown away.
     Closing,
@@ -89,6 +89,8 @@ pub(super) struct Link {
     body_failure: AtomicU8,
     /// The client may still be sending a body that nobody reads.
     has_unread: AtomicBool,
+    /// The current answer is handed over in full.
+    is_handed_over: AtomicBool,
     /// Some of the current answer was written to the connection.
     has_written: AtomicBool,
     /// Bytes of the current answer's body that were.
@@ -112,6 +114,7 @@ impl Link {
             has_body: AtomicBool::new(false),
             body_failure: AtomicU8::new(BodyFailure::None as u8),
             has_unread: AtomicBool::new(false),
+            is_handed_over: AtomicBool::new(false),
             has_written: AtomicBool::new(false),
             written: AtomicU64::new(0),
             unsent: Mutex::new(Vec::new()),
@@ -277,6 +280,20 @@ impl Link {
         }
     }
 
+    /// Nothing more of the current answer is to come: what there is is on its way.
+    pub(super) fn handed_over(&self) {
+        self.is_handed_over.store(true, Relaxed);
+    }
+
+    /// All that was handed over is written.
+    pub(super) fn flushed(&self) {
+        if self.is_handed_over.load(Relaxed) {
+            self.is_handed_over.store(false, Relaxed);
+            self.enter(Phase::Idle);
+            self.release();
+        }
+    }
+
     /// Keeps the account of an answer that is handed over in full until it is written.
     pub(super) fn hold_until_written(&self, bill: Arc<Bill>) {
         if self.lost().is_none() {
@@ -285,7 +302,7 @@ impl Link {
         }
     }
 
-    /// All that was handed over is written, or never will be: [`lost`](Self::lost) tells.
+    /// What was handed over is written, or never will be: [`lost`](Self::lost) tells.
     pub(super) fn release(&self) {
         if self.has_unsent.load(Relaxed) {
             self.has_unsent.store(false, Relaxed);

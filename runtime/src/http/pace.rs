@@ -218,7 +218,7 @@ impl<T: Read + Write + Unpin> Write for Watched<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         // hyper asks for it when its own buffers are empty.
-        self.peer.link().release();
+        self.peer.link().flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -58,7 +58,7 @@ impl Limits {
 /// let listener = runtime::net::TcpListener::bind("127.0.0.1:8080").await?;
 /// runtime::http::serve(listener, app)
 ///     .max_connections(1_000)
-///     .with_graceful_shutdown(async { drop(runtime::signal::ctrl_c().await) })
+///     .with_graceful_shutdown(async { drop(runtime::signal::terminate().await) })
 ///     .grace(Duration::from_secs(5))
 ///     .await
 /// # }

@@ -146,3 +146,24 @@ async fn v11_idle_connections_make_room() {
     let counts = server.stats.read();
     assert_eq!((counts.evicted, counts.cut), (1, 0));
 }
+
+/// A client that reads slowly but steadily gets all of a large answer, whatever the limits on idle connections.
+#[runtime::test(paused)]
+async fn v11_a_long_download_is_not_idle() {
+    const LENGTH: usize = 32 * 1024 * 1024;
+    let app = Router::new().route("/", on_get(async || vec![b'x'; LENGTH]));
+    let server = Server::with(app, |serve| serve.idle_timeout(SECOND).request_timeout(SECOND)).await;
+    let mut client = server.connect().await;
+    client.send(&get_once("/")).await;
+    let (mut read, mut some) = (0, vec![0; 1024 * 1024]);
+    loop {
+        match client.stream.read(&mut some).await.unwrap() {
+            0 => break,
+            bytes => read += bytes,
+        }
+        sleep(SECOND).await;
+    }
+    assert!(read > LENGTH, "{read}");
+    assert_eq!(server.line().outcome, Outcome::Sent);
+    assert_eq!(server.stats.read().idle_timeouts, 0);
+}
