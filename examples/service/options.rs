@@ -117,8 +117,9 @@ fn private_folder(path: &Path) -> Result<(), String> {
 }
 
 fn text(argument: OsString) -> Result<String, Stop> {
-    let said =
-        |argument: OsString| Stop::Misuse(format!("this argument is not UTF-8: {}", argument.display()));
+    let said = |argument: OsString| {
+        Stop::Misuse(format!("this argument is not UTF-8: {}", argument.to_string_lossy()))
+    };
     argument.into_string().map_err(said)
 }
 

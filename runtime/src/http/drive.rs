@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::bridge::Bridge;
-use super::link::{Link, Phase};
+use super::link::{HALF_CLOSED_PATIENCE, Link, Phase};
 use super::pace::Watched;
 use super::peer::Peer;
 use super::room::{Order, Seat, Taken};
@@ -149,6 +149,7 @@ impl Watch<'_> {
         let limit = match phase {
             Phase::Fresh | Phase::Idle => idle,
             Phase::Head => header_read,
+            Phase::Serving if self.link.is_half_closed() => request.min(HALF_CLOSED_PATIENCE),
             Phase::Serving => request,
             // Watched by the stream.
             Phase::Answering | Phase::Closing => return None,
@@ -180,6 +181,8 @@ impl Watch<'_> {
     fn limit_reached(&mut self, phase: Phase) -> Step {
         match phase {
             Phase::Head => Step::End(End::HeadTooSlow(self.limits.header_read)),
+            // It has gone, after all.
+            Phase::Serving if self.link.is_half_closed() => Step::End(End::Of(Ok(()))),
             Phase::Serving => {
                 self.link.expire();
                 self.link.progress();

@@ -20,6 +20,8 @@ use std::time::Duration;
 ///
 /// TCP does not tell the two apart. A client that gives up does so after some time, and its request should end at once.
 const HALF_CLOSE: Duration = Duration::from_millis(20);
+/// How long the service may take to begin its answer to a client that has closed its end: it may have gone after all.
+pub(super) const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub(super) struct Link {
     moved: AtomicBool,
     /// When the current request was read, in nanoseconds since `made`.
     begun: AtomicU64,
+    /// The client has closed its end with a request, and is taken for one that still reads.
+    is_half_closed: AtomicBool,
     /// A request may begin in this poll of the connection.
     may_begin: AtomicBool,
     /// The current request has taken too long.
@@ -109,6 +113,7 @@ impl Link {
             phase: AtomicU8::new(Phase::Fresh as u8),
             moved: AtomicBool::new(true),
             begun: AtomicU64::new(0),
+            is_half_closed: AtomicBool::new(false),
             may_begin: AtomicBool::new(true),
             is_late: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
@@ -211,8 +216,19 @@ impl Link {
         self.has_unread.load(Relaxed)
     }
 
-    /// Whether the end of the stream, which has come now, is that of a client that still waits for its answer.
+    /// The end of the stream has come. Whether it is taken for that of a client that still waits for its answer.
+    pub(super) fn end_stream(&self) -> bool {
+        let is_half_closed = self.is_early_end();
+        self.is_half_closed.store(is_half_closed, Relaxed);
+        is_half_closed
+    }
+
+    /// Whether the client has closed its end and is waited for all the same.
     pub(super) fn is_half_closed(&self) -> bool {
+        self.is_half_closed.load(Relaxed)
+    }
+
+    fn is_early_end(&self) -> bool {
         let is_waiting = matches!(self.phase(), Phase::Serving | Phase::Answering);
         if !is_waiting || self.has_body.load(Relaxed) {
             return false;

@@ -36,7 +36,7 @@
 //! # Clients that close their end
 //!
 //! TCP does not say whether a client that has closed its end still reads. One that does so within 20 ms of its request (as
-//! `nc -N` does) gets its answer; later it is taken for one that has gone.
+//! `nc -N` does) gets its answer if the service begins it within two seconds. Otherwise it is taken for one that has gone.
 //!
 //! # What is absent
 //!

@@ -103,7 +103,7 @@ pub(super) struct Watched<T> {
     peer: Peer,
     stats: Stats,
     writing: Pace,
-    /// The client will send nothing more.
+    /// The client will send nothing more, and still reads.
     has_ended: bool,
     shutdown: Shutdown,
 }
@@ -189,7 +189,7 @@ impl<T: Read + Unpin> Read for Watched<T> {
                 link.received();
                 return Poll::Ready(Ok(()));
             }
-            this.has_ended = link.is_half_closed();
+            this.has_ended = link.end_stream();
         }
         // The end of the stream. A client that has only closed its own end gets its answer first.
         if this.has_ended && link.is_answering() { Poll::Pending } else { Poll::Ready(Ok(())) }

@@ -244,10 +244,11 @@ async fn v14_a_client_that_half_closes_gets_its_answer() {
     let app = Router::new().route(
         "/slow",
         on_get(async || {
-            sleep(Duration::from_secs(3)).await;
+            sleep(Duration::from_secs(1)).await;
             "done"
         }),
     );
+    let app = app.route("/never", on_get(async || std::future::pending::<()>().await));
     let server = Server::start(app).await;
     let mut client = server.connect().await;
     client.send(&[get("/slow"), get("/slow")].concat()).await;
@@ -256,6 +257,15 @@ async fn v14_a_client_that_half_closes_gets_its_answer() {
     assert_eq!(answers.matches("done").count(), 2, "{answers}");
     assert!(server.lines().iter().all(|line| line.outcome == Outcome::Sent));
     assert_eq!((server.stats.read().open, server.stats.read().broken), (0, 0));
+
+    // One that has gone at once cannot be told from that, but is not waited for long.
+    let mut gone = server.connect().await;
+    gone.send(&get("/never")).await;
+    drop(gone);
+    sleep(Duration::from_secs(3)).await;
+    let line = server.lines().pop().unwrap();
+    assert_eq!((line.status, line.outcome), (499, Outcome::ClientGone));
+    assert_eq!(server.stats.read().open, 0);
 }
 
 /// V14: a client that sends many requests at once does not keep another one waiting.
