@@ -3,15 +3,19 @@
 use super::files::Files;
 use super::search::{self, Pool};
 use context::Context;
+use runtime::time::sleep;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Files of one transaction.
 const BATCH: usize = 32;
+/// Between two attempts to store them, while searches fill the queue of the database.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// How far it is. Written by the process, read by requests.
+/// How far it is, and whether it has failed. Written by the process, read by requests.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     files: AtomicU64,
@@ -20,19 +24,53 @@ pub(super) struct Progress {
     skipped: AtomicU64,
     bytes: AtomicU64,
     finished: AtomicBool,
+    /// Why it has ended before it was done.
+    failure: OnceLock<String>,
+}
+
+impl Progress {
+    /// Why the index will never be complete, if that is so.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.finished.load(Relaxed) { "done" } else { "at work" };
+        let state = match (self.failure(), self.finished.load(Relaxed)) {
+            (Some(why), _) => &format!("failed: {why}"),
+            (None, true) => "done",
+            (None, false) => "at work",
+        };
         let [done, files, skipped, bytes] =
             [&self.done, &self.files, &self.skipped, &self.bytes].map(|count| count.load(Relaxed));
         write!(f, "{state}, {done} of {files} files, {skipped} skipped, {} KiB", bytes / 1024)
     }
 }
 
-/// Reads every text file into the index, anew.
+/// Reads every text file into the index, anew. What keeps it from that is said by `progress` from then on.
 pub(super) async fn run(files: Files, pool: Pool, progress: Arc<Progress>) -> Result<(), Box<dyn Error>> {
+    let ending = FailsUnlessDone(&progress);
+    let result = fill(files, pool, &progress).await;
+    if let Err(error) = &result {
+        let _ = progress.failure.set(error.to_string());
+    }
+    drop(ending);
+    result
+}
+
+/// A panic, or an end from outside, is a failure too.
+struct FailsUnlessDone<'a>(&'a Progress);
+
+impl Drop for FailsUnlessDone<'_> {
+    fn drop(&mut self) {
+        if !self.0.finished.load(Relaxed) {
+            let _ = self.0.failure.set("it was stopped".to_owned());
+        }
+    }
+}
+
+async fn fill(files: Files, pool: Pool, progress: &Progress) -> Result<(), Box<dyn Error>> {
     let list = {
         let files = files.clone();
         runtime::spawn_blocking(move || files.list()).await?
@@ -42,13 +80,24 @@ pub(super) async fn run(files: Files, pool: Pool, progress: Arc<Progress>) -> Re
         let texts = read(&files, batch.to_vec()).await?;
         progress.skipped.fetch_add((batch.len() - texts.len()) as u64, Relaxed);
         progress.bytes.fetch_add(texts.iter().map(|(_, text)| text.len() as u64).sum(), Relaxed);
-        search::store(&pool, texts).await?;
+        store(&pool, texts).await?;
         progress.done.fetch_add(batch.len() as u64, Relaxed);
         log::debug!("{progress}");
     }
     progress.finished.store(true, Relaxed);
     log::info!("{progress}; it cost {}", Context::current().usage());
     Ok(())
+}
+
+/// Adds texts to the index, when there is room for that among the searches.
+async fn store(pool: &Pool, texts: Vec<(String, String)>) -> Result<(), search::Error> {
+    let texts = Arc::new(texts);
+    loop {
+        match search::store(pool, texts.clone()).await {
+            Err(search::Error::QueueFull | search::Error::QueueTimeout(_)) => sleep(PAUSE).await,
+            stored => return stored,
+        }
+    }
 }
 
 /// The texts of those that are text.

@@ -6,6 +6,8 @@
 //! | `logger.rs` | log lines that begin with the name of the context |
 //! | `index.rs` | the background process that fills the index |
 //! | `search.rs` | the database: schema, queries |
+//! | `snippet.rs` | the part of a text that shows why it was found |
+//! | `lock.rs` | one service a database |
 //! | `files.rs` | reads files below one directory, and nothing else |
 //! | `routes.rs` | the handlers |
 //! | `accounts.rs` | the books, as JSON |
@@ -15,10 +17,12 @@ mod accounts;
 mod failure;
 mod files;
 mod index;
+mod lock;
 pub mod logger;
 mod options;
 mod routes;
 mod search;
+mod snippet;
 #[cfg(test)]
 mod sweep;
 
@@ -26,11 +30,12 @@ pub use options::{Options, Stop};
 
 use files::Files;
 use index::Progress;
+use lock::Lock;
 use options::Database;
 use runtime::http::Readiness;
 use runtime::net::TcpListener;
 use runtime::signal::Terminate;
-use runtime::time::{Instant, timeout};
+use runtime::time::Instant;
 use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Write};
@@ -66,7 +71,7 @@ pub async fn run(options: Options, mut ended: Terminate) -> Result<(), Box<dyn E
     let Some(opened) = unless(&mut ended, open(options.index.clone(), options.database())).await else {
         return Ok(());
     };
-    let (files, pool) = opened?;
+    let (files, pool, _lock) = opened?;
     let end = Rc::new(Cell::new(None));
     let signals = {
         let end = end.clone();
@@ -85,8 +90,10 @@ pub async fn run(options: Options, mut ended: Terminate) -> Result<(), Box<dyn E
 /// What has been accepted ends, as far as there is time.
 async fn close(pool: &search::Pool, end: Instant) {
     let left = end.saturating_duration_since(Instant::now()).saturating_sub(LAST_STEPS);
-    if timeout(left, pool.close()).await.is_err() {
-        log::warn!("transactions are left");
+    // Each is reported by itself, with its context and line.
+    let stragglers = pool.close_timeout(left).await;
+    if !stragglers.is_empty() {
+        log::warn!("{} transactions are left", stragglers.len());
     }
 }
 
@@ -122,15 +129,17 @@ async fn serve(
 }
 
 /// The directory and the database. Both are looked at now, which blocks for a moment: not on the loop.
-async fn open(index: PathBuf, database: Database) -> Result<(Files, search::Pool), Box<dyn Error>> {
+async fn open(index: PathBuf, database: Database) -> Result<(Files, search::Pool, Lock), Box<dyn Error>> {
     let open = move || {
         let files = Files::below(&index)
             .map_err(|error| format!("cannot read the directory {}: {error}", index.display()))?;
         database.make_room()?;
         let file = &database.file;
-        let pool = search::Pool::open(file)
+        // Before anything is changed in it.
+        let lock = Lock::take(file)?;
+        let pool = search::open(file)
             .map_err(|error| format!("cannot open the database {}: {error}", file.display()))?;
-        Ok::<_, String>((files, pool))
+        Ok::<_, String>((files, pool, lock))
     };
     Ok(runtime::spawn_blocking(open).await??)
 }

@@ -10,8 +10,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use context::{Context, FutureExt};
 use pulldown_cmark::{Event, Options, Parser, html};
+use runtime::TaskGroup;
 use runtime::http::ContextLayer;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -119,19 +119,15 @@ async fn fanout(State(app): State<App>, asked: Asked<Terms>) -> Result<Json<Valu
             "`q` takes 1 to {PARTS_MAX} searches, with commas in between"
         )));
     }
-    let start = |term: &str| {
-        let (pool, term) = (app.pool.clone(), term.to_owned());
-        let search = async move { search::find(&pool, &term).await };
-        runtime::spawn_in(&Context::current().child("fanout part"), search.cancellable())
-    };
-    let parts: Vec<_> = terms.iter().map(|term| start(term)).collect();
-    let mut found = Vec::new();
-    for (term, part) in terms.iter().zip(parts) {
-        let searched = part.await.map_err(Failure::internal)?;
-        let hits: Vec<Hit> = searched.map_err(Failure::internal)??;
-        found.push(json!({ "query": term, "hits": hits }));
+    // The first that fails ends the others: a part of an answer is of no use.
+    let mut parts = TaskGroup::new("fanout");
+    for term in &terms {
+        let (pool, term) = (app.pool.clone(), (*term).to_owned());
+        parts.spawn_part("fanout part", async move { search::find(&pool, &term).await });
     }
-    Ok(Json(Value::Array(found)))
+    let found: Vec<Vec<Hit>> = parts.join().await?;
+    let answers = terms.iter().zip(found).map(|(term, hits)| json!({ "query": term, "hits": hits }));
+    Ok(Json(answers.collect()))
 }
 
 /// Waiting only: it takes time and costs nothing.
@@ -150,12 +146,16 @@ fn books() -> Value {
     books
 }
 
-/// Whether requests are to be sent here, for a load balancer's probe.
+/// Whether requests are to be sent here, for a load balancer's probe. While the index fills, answers are there, and say so;
+/// with an index that will never be complete they would be wrong.
 async fn ready(State(app): State<App>) -> Result<String, Failure> {
     if !app.readiness.is_ready() {
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
     }
-    Ok(format!("index {}\n", app.progress))
+    match app.progress.failure() {
+        Some(_) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, format!("index {}", app.progress))),
+        None => Ok(format!("index {}\n", app.progress)),
+    }
 }
 
 async fn front(State(app): State<App>) -> Html<String> {

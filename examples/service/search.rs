@@ -1,12 +1,19 @@
 //! The database: one FTS5 table.
 
 use super::failure::Failure;
+use super::snippet::{TEXT_MAX, Wanted};
 use axum::http::StatusCode;
 use runtime::db::{self, sqlite};
 use rusqlite::{Row, params};
 use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use sqlite::{Error, Pool};
+
+/// How long a search may wait for a connection. Clients that wait for longer have gone, or are about to.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Hits of one search, at most.
 const HITS_MAX: usize = 20;
@@ -19,6 +26,12 @@ pub(super) struct Hit {
     snippet: String,
 }
 
+/// Connections to the database at `path`. That it can be opened is tried at once.
+pub(super) fn open(path: &Path) -> Result<Pool, Error> {
+    sqlite::Connection::open(path).and_then(db::Connection::close).map_err(Error::Connect)?;
+    Ok(sqlite::builder(path).queue_timeout(QUEUE_TIMEOUT).build())
+}
+
 /// Makes the index, or makes it empty.
 pub(super) async fn prepare(pool: &Pool) -> Result<(), Error> {
     const SCHEMA: &str = "DROP TABLE IF EXISTS service_index;
@@ -27,7 +40,7 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), Error> {
 }
 
 /// Adds files, all of them or none.
-pub(super) async fn store(pool: &Pool, files: Vec<(String, String)>) -> Result<(), Error> {
+pub(super) async fn store(pool: &Pool, files: Arc<Vec<(String, String)>>) -> Result<(), Error> {
     pool.interact("store a batch of files", move |tx| {
         let mut insert = tx.prepare_cached("INSERT INTO service_index (path, body) VALUES (?1, ?2)")?;
         files.iter().try_for_each(|(path, text)| insert.execute(params![path, text]).map(drop))
@@ -36,17 +49,28 @@ pub(super) async fn store(pool: &Pool, files: Vec<(String, String)>) -> Result<(
 }
 
 /// The files that have all words of `text`, the best first.
+///
+/// A read: if the client goes away, or the request's time is over, it is not begun, or interrupted. Its cost grows with the
+/// number of hits and no faster: all are ranked, and of the best few the beginning is read for a snippet.
 pub(super) async fn find(pool: &Pool, text: &str) -> Result<Vec<Hit>, Failure> {
-    const SEARCH: &str = "SELECT path, snippet(service_index, 1, '[', ']', '…', 12) FROM service_index
+    const SEARCH: &str = "SELECT path, substr(body, 1, ?3) FROM service_index
         WHERE service_index MATCH ?1 ORDER BY rank LIMIT ?2";
     let query = to_match(text)?;
+    let wanted = Wanted::new(text);
     let found = pool.read("search", move |tx| {
         let mut search = tx.prepare_cached(SEARCH)?;
-        let hit = |row: &Row<'_>| Ok(Hit { path: row.get(0)?, snippet: row.get(1)? });
-        search.query_map(params![query, HITS_MAX as i64], hit)?.collect::<rusqlite::Result<Vec<_>>>()
+        let hit =
+            |row: &Row<'_>| Ok(Hit { path: row.get(0)?, snippet: wanted.snippet(row.get_ref(1)?.as_str()?) });
+        let parameters = params![query, HITS_MAX as i64, TEXT_MAX as i64];
+        search.query_map(parameters, hit)?.collect::<rusqlite::Result<Vec<_>>>()
     });
     found.await.map_err(|error| match error {
-        db::Error::QueueFull => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "too many searches at once"),
+        db::Error::QueueFull | db::Error::QueueTimeout(_) => {
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "too many searches at once")
+        }
+        db::Error::Cancelled(_) | db::Error::Interrupted | db::Error::Closed => {
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the search was given up")
+        }
         error => Failure::internal(error),
     })
 }

@@ -1,10 +1,11 @@
 //! Why a task has no result.
 
-use context::{Reason, panic_message};
+use context::{Reason, ReportKind, panic_message};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 
 /// The error of a [`JoinHandle`](crate::JoinHandle): the task has no output.
 ///
@@ -108,6 +109,26 @@ impl std::error::Error for JoinError {}
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> Self {
         Self::other(error)
+    }
+}
+
+/// A task, a blocking job or a transaction that was still there when the patience of a shutdown ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Straggler {
+    /// The name of its context.
+    pub context: String,
+    /// The line that spawned or sent it.
+    pub place: &'static Location<'static>,
+}
+
+impl Straggler {
+    pub(crate) fn new(context: &dyn fmt::Display, place: &'static Location<'static>) -> Self {
+        Self { context: context.to_string(), place }
+    }
+
+    pub(crate) fn report(&self, detail: &str) {
+        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, detail);
     }
 }
 

@@ -36,11 +36,27 @@ pub(crate) struct Settings {
 
 /// One piece of work. Dropped unrun it has to tell whoever waits for it.
 pub(crate) struct Work<S> {
+    /// By which it can be withdrawn: unique in the process.
+    pub(crate) id: u64,
     pub(crate) label: Label,
+    /// Asks it to end while it runs; `None`: it cannot be interrupted.
+    pub(crate) stop: Option<Arc<dyn Stop>>,
     pub(crate) run: Run<S>,
 }
 
 type Run<S> = Box<dyn FnOnce(&mut S, &AtWork<'_>) + Send>;
+
+/// Work that can be asked to end before it is done.
+pub(crate) trait Stop: Send + Sync {
+    /// Called once at most, from any thread; after the work has ended, too.
+    fn stop(&self);
+}
+
+/// The queue of a pool, for code that sent work and may have no more use for it.
+pub(crate) trait Withdraw: Send + Sync {
+    /// Takes that work out of the queue, and drops it here. False if it was begun, or dropped, before.
+    fn withdraw(&self, id: u64) -> bool;
+}
 
 /// Whose work it is. Names, and pins nothing.
 #[derive(Clone, Copy)]
@@ -115,6 +131,7 @@ enum Stage {
 struct Worker {
     /// What it does.
     label: Option<Label>,
+    stop: Option<Arc<dyn Stop>>,
     leaving: bool,
     /// `None` once abandoned.
     thread: Option<thread::JoinHandle<()>>,
@@ -189,6 +206,34 @@ impl<S: 'static> Pool<S> {
         std::mem::take(&mut self.shared.state.lock().queue)
     }
 
+    /// The queue alone: it keeps no pool open.
+    pub(crate) fn queue(&self) -> Arc<dyn Withdraw> {
+        self.shared.clone()
+    }
+
+    /// Asks all work that runs, and can be interrupted, to end.
+    pub(crate) fn stop_running(&self) {
+        let stops: Vec<_> = {
+            let state = self.shared.state.lock();
+            state.workers.values().filter_map(|worker| worker.stop.clone()).collect()
+        };
+        stops.iter().for_each(|stop| contained("an interrupt", || stop.stop()));
+    }
+
+    /// Gives up the threads of the closed pool: nobody waits for them any more. What they still do is returned.
+    pub(crate) fn abandon(&self) -> Vec<Label> {
+        let mut state = self.shared.state.lock();
+        debug_assert!(state.stage != Stage::Open, "an open pool is at work");
+        state.stage = Stage::Abandoned;
+        state.workers.values_mut().for_each(|worker| worker.thread = None);
+        let stragglers = state.workers.values().filter_map(|worker| worker.label).collect();
+        let at_end = std::mem::take(&mut state.at_end);
+        drop(state);
+        self.shared.somebody_left.notify_all();
+        at_end.into_iter().for_each(|f| contained("the end", f));
+        stragglers
+    }
+
     /// Waits until all threads of the closed pool have ended, but at most `patience`. What runs on after that is
     /// returned, and never waited for again.
     ///
@@ -211,10 +256,10 @@ impl<S: 'static> Pool<S> {
     }
 
     /// Calls `f` on the last thread when the pool is closed and all threads have dropped their values; at once if none
-    /// is left.
+    /// is left, or if they were given up.
     pub(crate) fn at_end(&self, f: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.state.lock();
-        if state.has_ended() {
+        if state.has_ended() || state.stage == Stage::Abandoned {
             drop(state);
             f();
         } else {
@@ -241,14 +286,18 @@ impl<S> State<S> {
 
     /// The work of this thread is over, if it had any.
     fn finish_work(&mut self, id: u64) {
-        if self.workers.get_mut(&id).and_then(|worker| worker.label.take()).is_some() {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.stop = None;
+        if worker.label.take().is_some() {
             self.busy -= 1;
         }
     }
 
-    fn begin_work(&mut self, id: u64, label: Label) {
+    fn begin_work(&mut self, id: u64, work: &Work<S>) {
         self.busy += 1;
-        self.workers.entry(id).or_default().label = Some(label);
+        let worker = self.workers.entry(id).or_default();
+        worker.label = Some(work.label);
+        worker.stop.clone_from(&work.stop);
     }
 
     fn begin_leaving(&mut self, id: u64) {
@@ -263,6 +312,16 @@ impl<S> State<S> {
         self.leaving -= usize::from(worker.leaving);
         let thread = worker.thread?;
         self.left.replace(thread)
+    }
+}
+
+impl<S> Withdraw for Shared<S> {
+    fn withdraw(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        let at = state.queue.iter().position(|work| work.id == id);
+        let withdrawn = at.and_then(|at| state.queue.remove(at));
+        drop(state);
+        withdrawn.is_some()
     }
 }
 
@@ -300,7 +359,7 @@ impl<S: 'static> Shared<S> {
         let mut waited = false;
         loop {
             if let Some(work) = state.queue.pop_front() {
-                state.begin_work(id, work.label);
+                state.begin_work(id, &work);
                 return Some(work);
             }
             if waited || state.stage != Stage::Open {
@@ -385,7 +444,7 @@ mod tests {
 
     fn work<S>(f: impl FnOnce(&mut S) + Send + 'static) -> Work<S> {
         let label = Label { context: Context::sentinel().name(), place: Location::caller() };
-        Work { label, run: Box::new(move |own, _| f(own)) }
+        Work { id: 0, label, stop: None, run: Box::new(move |own, _| f(own)) }
     }
 
     fn accepts<S: 'static>(pool: &Pool<S>, f: impl FnOnce(&mut S) + Send + 'static) -> bool {

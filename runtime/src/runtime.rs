@@ -2,10 +2,11 @@
 
 use crate::config::Config;
 use crate::current::{self, Core, OnTime};
+use crate::error::Straggler;
 use crate::executor;
 use crate::inbox::{Message, Remote};
 use crate::join::{Job, JoinHandle};
-use crate::shutdown::{self, Straggler};
+use crate::shutdown;
 use crate::signal;
 use crate::spawn;
 use crate::task::JoinFailure;

@@ -2,32 +2,12 @@
 //! silence.
 
 use crate::current::{self, Core};
+use crate::error::Straggler;
 use crate::spawn::spawn_root;
 use crate::time::sleep;
-use context::{Context, Reason, ReportKind};
-use std::fmt;
+use context::{Context, Reason};
 use std::panic::Location;
 use std::time::Duration;
-
-/// A task, or a blocking job, that was still there when the patience of a shutdown ended.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Straggler {
-    /// The name of its context.
-    pub context: String,
-    /// The line that spawned it.
-    pub place: &'static Location<'static>,
-}
-
-impl Straggler {
-    pub(crate) fn new(context: &dyn fmt::Display, place: &'static Location<'static>) -> Self {
-        Self { context: context.to_string(), place }
-    }
-
-    pub(crate) fn report(&self, detail: &str) {
-        context::sentinel::report(ReportKind::Straggler, &self.context, self.place, detail);
-    }
-}
 
 /// Shuts the runtime of this thread down gracefully.
 ///

@@ -1,12 +1,11 @@
 //! One job on a thread of a pool, from its sending to its end: in its context, whatever becomes of it.
 
 use crate::current::Away;
-use crate::error::JoinError;
+use crate::error::{JoinError, Kind};
 use crate::join::{Job, JoinHandle};
-use crate::pool::{AtWork, Label, Pool, Refused, Why, Work};
-use crate::task::raw::fresh_id;
+use crate::pool::{AtWork, Label, Pool, Refused, Stop, Why, Work};
 use context::harness::{self, Share};
-use context::{Context, ReportKind};
+use context::{Cancelled, Context, Reason, ReportKind};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
@@ -15,6 +14,8 @@ type Place = &'static Location<'static>;
 
 /// Whose job it is.
 pub(crate) struct Errand<R> {
+    /// Of the job; a fresh one.
+    pub(crate) id: u64,
     /// Held open from the sending to the end: who is cut while the job is away still gets its bill, and nothing is late.
     pub(crate) context: Context,
     pub(crate) place: Place,
@@ -22,6 +23,17 @@ pub(crate) struct Errand<R> {
     pub(crate) away: Option<Away>,
     /// Told of a result that nobody awaits any more. (A panic is reported in any case.)
     pub(crate) unheard: fn(&R, &Context, Place),
+    /// It is not begun if its context is cancelled while it waits.
+    pub(crate) heeds: bool,
+    /// Asks it to end while it runs.
+    pub(crate) stop: Option<Arc<dyn Stop>>,
+}
+
+/// Whether work of `context` that was not begun has lost its purpose.
+///
+/// A context that finished, or one above it that did, says nothing about work that it left behind: that is done all the same.
+pub(crate) fn cancelled(context: &Context) -> Option<Cancelled> {
+    context.check().err().filter(|cancelled| cancelled.reason() != Reason::Finished)
 }
 
 impl<R: Send + 'static> Errand<R> {
@@ -37,11 +49,13 @@ impl<R: Send + 'static> Errand<R> {
         F: FnOnce(&mut S) -> R + Send + 'static,
     {
         let label = Label { context: self.context.name(), place: self.place };
-        let job = Job::new(fresh_id(), self.context.name(), self.place);
+        let (id, stop) = (self.id, self.stop.clone());
+        let job = Job::new(id, self.context.name(), self.place);
         // Let go in `finish`, which every job comes to.
         harness::hold(&self.context);
         let sent = Sent(Some((f, job.clone(), self)));
-        match pool.submit(Work { label, run: Box::new(move |own, at_work| sent.run(own, at_work)) }) {
+        let run = Box::new(move |own: &mut S, at_work: &AtWork<'_>| sent.run(own, at_work));
+        match pool.submit(Work { id, label, stop, run }) {
             Ok(()) => Ok(JoinHandle::job(job)),
             Err(Refused { work, why }) => {
                 drop(work);
@@ -87,6 +101,15 @@ impl<R: Send + 'static> Errand<R> {
         drop(away);
     }
 
+    /// Why the job is not to be begun, if it is not.
+    fn refusal(&self, job: &Job<R>) -> Option<JoinError> {
+        if job.is_aborted() {
+            return Some(JoinError::ABORTED);
+        }
+        let cancelled = if self.heeds { cancelled(&self.context) } else { None };
+        cancelled.map(|cancelled| JoinError(Kind::Cancelled(cancelled.reason())))
+    }
+
     fn drop_in_context<T>(&self, value: T) {
         let dropped = self.context.scope(|| catch_unwind(AssertUnwindSafe(|| drop(value))));
         if let Err(panic) = dropped {
@@ -106,8 +129,8 @@ impl<F, R: Send + 'static> Sent<F, R> {
     where
         F: FnOnce(&mut S) -> R,
     {
-        let aborted = self.0.as_ref().is_none_or(|(_, job, _)| job.is_aborted());
-        if aborted {
+        let refused = self.0.as_ref().is_none_or(|(_, job, errand)| errand.refusal(job).is_some());
+        if refused {
             at_work.is_over();
         } else if let Some((f, job, errand)) = self.0.take() {
             errand.run(job, at_work, || f(own));
@@ -119,7 +142,7 @@ impl<F, R: Send + 'static> Drop for Sent<F, R> {
     fn drop(&mut self) {
         let Some((f, job, errand)) = self.0.take() else { return };
         errand.drop_in_context(f);
-        let error = if job.is_aborted() { JoinError::ABORTED } else { JoinError::SHUTDOWN };
+        let error = errand.refusal(&job).unwrap_or(JoinError::SHUTDOWN);
         errand.finish(&job, Err(error));
     }
 }

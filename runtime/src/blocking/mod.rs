@@ -8,6 +8,7 @@ use crate::current::{self, Core};
 use crate::error::{JoinError, Kind};
 use crate::join::JoinHandle;
 use crate::pool::Why;
+use crate::task::raw::fresh_id;
 use context::harness::{self, JobTimer};
 use context::{Context, ReportKind, Usage};
 use errand::Errand;
@@ -88,7 +89,16 @@ where
         context::sentinel::report(ReportKind::BlockingInSentinel, &context, place, detail);
     }
     let queued = Queued::begin(context.clone());
-    let errand = Errand { context: context.clone(), place, away: Some(core.away()), unheard: |_, _, _| () };
+    let errand = Errand {
+        id: fresh_id(),
+        context: context.clone(),
+        place,
+        away: Some(core.away()),
+        unheard: |_, _, _| (),
+        // Code that goes on after its context was cancelled does so on purpose: to clean up, in a shield.
+        heeds: errand::cancelled(&context).is_none(),
+        stop: None,
+    };
     let run = move |(): &mut ()| {
         let _running = queued.begin_to_run();
         f()

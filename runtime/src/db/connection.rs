@@ -1,5 +1,7 @@
 //! What a driver has to offer.
 
+use super::interrupt::Interrupt;
+
 /// A connection of a blocking driver, as [`Pool`](super::Pool) uses it.
 ///
 /// It is opened, used and closed on one thread, so it need not be `Send`.
@@ -93,6 +95,15 @@ pub trait Connection: Sized + 'static {
     /// Whether it is alive and no transaction is open. Asked after errors and panics; if not, the connection is closed
     /// and the next job opens another.
     fn is_clean(&mut self) -> bool;
+
+    /// Called before each attempt of a read with what may interrupt it, and with `None` after it has ended, so that nothing of it is
+    /// kept. Without it, a read that nobody needs any more runs to its end.
+    ///
+    /// Either look at [`Interrupt::is_requested`] while a statement runs (SQLite's progress handler), or have
+    /// [`Interrupt::on_request`] call the driver's own interrupt. A statement that is interrupted returns an error.
+    fn watch(&mut self, interrupt: Option<Interrupt>) {
+        drop(interrupt);
+    }
 
     /// How many rows were fetched since this was last asked, if the driver can count.
     fn take_rows(&mut self) -> u64 {

@@ -1,7 +1,10 @@
 //! Why a transaction has no result.
 
 use crate::error::{JoinError, Kind};
+use context::Cancelled;
 use std::fmt;
+use std::io;
+use std::time::Duration;
 
 /// The error of a [`Pool`](super::Pool); `E` is the driver's.
 #[derive(Debug)]
@@ -15,8 +18,17 @@ pub enum Error<E> {
     Panicked(JoinError),
     /// All connections are busy and the queue is full: nothing was done.
     QueueFull,
+    /// It waited for a connection for longer than [`Builder::queue_timeout`](super::Builder::queue_timeout), this long:
+    /// nothing was done.
+    QueueTimeout(Duration),
+    /// Its context was cancelled while it waited, or while it read: nothing was done.
+    Cancelled(Cancelled),
+    /// A read was interrupted because the pool closes, or nobody awaits it any more.
+    Interrupted,
     /// The pool was closed before: nothing was done.
     Closed,
+    /// There is no thread for a connection, and none could be started: nothing was done.
+    NoThread(io::Error),
 }
 
 impl<E> Error<E> {
@@ -42,7 +54,13 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Self::Connect(error) => write!(f, "cannot connect to the database: {error}"),
             Self::Panicked(error) => write!(f, "transaction rolled back: {error}"),
             Self::QueueFull => f.write_str("the queue of the database pool is full"),
+            Self::QueueTimeout(age) => {
+                write!(f, "no connection of the database pool was free for {age:?}")
+            }
+            Self::Cancelled(cancelled) => write!(f, "transaction {cancelled}"),
+            Self::Interrupted => f.write_str("read interrupted"),
             Self::Closed => f.write_str("the database pool is closed"),
+            Self::NoThread(error) => write!(f, "no thread for a database connection: {error}"),
         }
     }
 }
@@ -52,7 +70,9 @@ impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
         match self {
             Self::Driver(error) | Self::Connect(error) => Some(error),
             Self::Panicked(error) => Some(error),
-            Self::QueueFull | Self::Closed => None,
+            Self::Cancelled(cancelled) => Some(cancelled),
+            Self::NoThread(error) => Some(error),
+            Self::QueueFull | Self::QueueTimeout(_) | Self::Interrupted | Self::Closed => None,
         }
     }
 }

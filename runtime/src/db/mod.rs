@@ -28,160 +28,59 @@
 //!
 //! # What is promised
 //!
-//! - A transaction that was accepted ends, in a commit or a roll-back, and its callbacks are called, whether or not anyone
+//! - A transaction that was begun ends, in a commit or a roll-back, and its callbacks are called, whether or not anyone
 //!   still awaits it: a cancelled request tears nothing.
 //! - If the database was busy, or the transaction lost against another, it is tried again, up to a number of times: the closure
 //!   may be called more than once, so what it does besides SQL belongs into [`Transaction::call_after`]. It counts as one
 //!   transaction.
 //! - `Err` and panics roll back. After a panic the connection is used again only if nothing is left open in it.
-//! - Nothing waits without a bound: a full queue is an error at once.
-//! - Connections are closed before [`Pool::close`] is over, or the last [`Pool`] has been dropped.
+//! - Work for nobody stops. A [`read`](Pool::read) whose future was dropped, or whose context was cancelled, is not begun, or
+//!   interrupted if it runs. A transaction that may write is not begun if its context is cancelled while it waits; what has
+//!   begun runs to its end.
+//! - Nothing waits without a bound: a full queue is an error at once, and [`Builder::queue_timeout`] limits the wait in it.
+//! - Connections are closed before [`Pool::close`] is over, or the last [`Pool`] has been dropped. [`Pool::close_timeout`]
+//!   waits for a limited time only, and says what is left.
 //!
 //! For an asynchronous driver use [`context::FutureExt::db_transaction`].
 
+mod builder;
 mod connection;
 mod error;
+mod interaction;
+mod interrupt;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
+pub use builder::{Builder, CONNECTIONS_DEFAULT, QUEUE_DEFAULT, RETRIES_DEFAULT};
 pub use connection::{Access, Connection};
 pub use error::Error;
+pub use interaction::Interaction;
+pub use interrupt::Interrupt;
 pub use transaction::Transaction;
 
-use crate::blocking::errand::Errand;
-use crate::config::HookList;
+use crate::blocking::errand::{self, Errand};
 use crate::current::{self, Core};
+use crate::error::Straggler;
 use crate::join::{Job, JoinHandle};
-use crate::pool::{self, Why};
+use crate::pool::{self, Stop, Why, Work};
 use crate::task::raw::fresh_id;
-use context::{Clock, Context, ReportKind};
+use crate::time::{Instant, sleep};
+use context::{Context, ReportKind};
+use interaction::{Ticket, Waiting};
+use interrupt::{Cause, Course, Watch};
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use transaction::{Plan, Slot};
 
 type Place = &'static Location<'static>;
-
-/// Connections of a pool, unless it is told otherwise.
-pub const CONNECTIONS_DEFAULT: usize = 4;
-/// Transactions that may wait for a connection, unless the pool is told otherwise.
-pub const QUEUE_DEFAULT: usize = 1_024;
-/// How often a transaction is tried again, unless the pool is told otherwise.
-pub const RETRIES_DEFAULT: u32 = 5;
-const BACKOFF_DEFAULT: Duration = Duration::from_millis(2);
-
-/// Settings for a [`Pool`].
-#[must_use = "nothing is built before `build`"]
-pub struct Builder<C: Connection> {
-    name: String,
-    open: transaction::Open<C>,
-    connections: usize,
-    queue: usize,
-    retries: u32,
-    backoff: Duration,
-}
-
-impl<C: Connection> Builder<C> {
-    fn new(open: transaction::Open<C>) -> Self {
-        Self {
-            name: "bursar-db".to_owned(),
-            open,
-            connections: CONNECTIONS_DEFAULT,
-            queue: QUEUE_DEFAULT,
-            retries: RETRIES_DEFAULT,
-            backoff: BACKOFF_DEFAULT,
-        }
-    }
-
-    /// What the threads are called.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Connections at most, and threads; 4 by default, opened when needed.
-    ///
-    /// # Panics
-    ///
-    /// If it is 0.
-    pub fn connections(mut self, connections: usize) -> Self {
-        assert!(connections > 0, "a database pool needs at least one connection");
-        self.connections = connections;
-        self
-    }
-
-    /// Transactions that may wait for a connection; 1,024 by default. Further ones fail with [`Error::QueueFull`].
-    pub fn queue(mut self, transactions: usize) -> Self {
-        self.queue = transactions;
-        self
-    }
-
-    /// How often a transaction is tried again that failed for a passing reason; 5 by default, so 6 attempts.
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.retries = retries;
-        self
-    }
-
-    /// The pause before the first retry, 2 ms by default; doubled before each further one, up to 256 times as
-    /// long. The connection waits meanwhile.
-    pub fn backoff(mut self, pause: Duration) -> Self {
-        self.backoff = pause;
-        self
-    }
-
-    /// Does something with each new connection before it is used. An error closes it and fails the transaction.
-    pub fn on_connect(mut self, f: impl Fn(&mut C) -> Result<(), C::Error> + Send + Sync + 'static) -> Self {
-        let open = self.open;
-        self.open = Arc::new(move || {
-            let mut connection = open()?;
-            f(&mut connection)?;
-            Ok(connection)
-        });
-        self
-    }
-
-    /// Builds it. Nothing is opened yet.
-    ///
-    /// The threads read CPU time as the runtime does that runs here, if one does, and tell its hooks.
-    pub fn build(self) -> Pool<C> {
-        let Self { name, open, connections, queue, retries, backoff } = self;
-        let (clock, hooks) = current::with(|core| {
-            core.map_or_else(
-                || (Clock::Auto, HookList::default()),
-                |core| (core.config.clock, core.config.hooks.clone()),
-            )
-        });
-        let settings = pool::Settings {
-            name,
-            threads_max: connections,
-            queue_max: queue,
-            keep_alive: None,
-            clock,
-            hooks,
-        };
-        let threads = pool::Pool::new(settings, move || Slot::new(open.clone()));
-        Pool { inner: Arc::new(Inner { threads, retries, backoff }) }
-    }
-}
-
-impl<C: Connection> fmt::Debug for Builder<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("name", &self.name)
-            .field("connections", &self.connections)
-            .field("queue", &self.queue)
-            .field("retries", &self.retries)
-            .field("backoff", &self.backoff)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Connections to a database, each on a thread of its own. Cloning is cheap; any thread and any runtime may use it.
 ///
@@ -193,6 +92,7 @@ pub struct Pool<C: Connection> {
 
 struct Inner<C: Connection> {
     threads: pool::Pool<Slot<C>>,
+    queue_timeout: Option<Duration>,
     retries: u32,
     backoff: Duration,
 }
@@ -205,8 +105,11 @@ impl<C: Connection> Pool<C> {
 
     /// Runs `f` inside of one transaction, which is committed if it returns `Ok`.
     ///
-    /// It is sent off now, not at the first poll, and dropping the returned future does not stop it. `description` is
-    /// what the sentinel names if no context is current. Of the contexts, the one that is current here pays.
+    /// It is sent off now, not at the first poll, and dropping the returned future does not stop it: once it has begun, it
+    /// ends. It is not begun if its context is cancelled while it waits for a connection. Sent in a context that was cancelled
+    /// before, as by code that cleans up, it is done.
+    ///
+    /// `description` is what the sentinel names if no context is current. Of the contexts, the one that is current here pays.
     ///
     /// # Errors
     ///
@@ -223,9 +126,30 @@ impl<C: Connection> Pool<C> {
     /// The same for a transaction that only reads, which databases can often do side by side with others
     /// ([`Access::Read`]). If it writes all the same, that is committed.
     ///
+    /// A read is done for the code that awaits it. It is not begun, and interrupted if it runs, as soon as the returned future
+    /// is dropped, its context is cancelled, the context's deadline passes or its CPU budget is spent. In a context that was
+    /// cancelled before it fails at once. (That a context *finishes* stops nothing.) How soon a statement stops is up to the driver:
+    /// see [`Connection::watch`], and [`sqlite`] for SQLite.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")] {
+    /// # runtime::Runtime::new().unwrap().block_on(async {
+    /// use context::{Context, FutureExt};
+    /// use runtime::db::{Error, sqlite};
+    /// use std::time::Duration;
+    ///
+    /// let pool = sqlite::Pool::open_in_memory();
+    /// let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    /// let hasty = Context::builder("hasty").timeout(Duration::from_millis(5)).build();
+    /// let read = async { pool.read("count", |tx| tx.query_row(endless, [], |row| row.get::<_, i64>(0))).await };
+    /// assert!(matches!(read.in_context(hasty).await, Err(Error::Cancelled(_))));
+    /// # });
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// As [`interact`](Self::interact).
+    /// As [`interact`](Self::interact), and [`Error::Cancelled`].
     #[track_caller]
     pub fn read<T, F>(&self, description: &'static str, f: F) -> Interaction<T, C::Error>
     where
@@ -236,7 +160,8 @@ impl<C: Connection> Pool<C> {
     }
 
     /// Lets `f` have a connection with no transaction around it, for what cannot be in one (`VACUUM`, say). It counts as
-    /// a transaction, and is not tried again. If it leaves one open, that is rolled back and the connection closed.
+    /// a transaction, and is not tried again. If it leaves one open, that is rolled back and the connection closed. Dropping the
+    /// future does not stop it.
     ///
     /// # Errors
     ///
@@ -247,8 +172,13 @@ impl<C: Connection> Pool<C> {
         F: FnOnce(&mut C) -> Result<T, C::Error> + Send + 'static,
         T: Send + 'static,
     {
+        let place = Location::caller();
         let bill = context::db::begin(description);
-        self.send(Location::caller(), bill.context().clone(), move |slot| transaction::lend(slot, bill, f))
+        let watch = Watch::new(Access::Write, bill.context().clone());
+        self.send(place, watch, move |slot, _| {
+            let result = transaction::lend(slot, bill, f);
+            (result.is_ok(), result)
+        })
     }
 
     /// Takes no further transactions, and resolves when those that were accepted have ended and all connections are closed.
@@ -271,37 +201,141 @@ impl<C: Connection> Pool<C> {
         }
     }
 
+    /// The same, for at most that long. Then the reads that run are interrupted, transactions that were not begun are
+    /// dropped ([`Error::Closed`]), and what still runs is left to itself: nothing waits for it any more, not even the drop
+    /// of the pool. What was dropped or left is reported as [`ReportKind::Straggler`], and returned.
+    ///
+    /// Reads are interrupted a little before the end, a tenth of the time and 100 ms at most, so that they are not left.
+    ///
+    /// # Panics
+    ///
+    /// The future panics where no runtime runs.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")] {
+    /// # runtime::Runtime::new().unwrap().block_on(async {
+    /// use runtime::db::{Error, sqlite};
+    /// use std::time::Duration;
+    ///
+    /// let pool = sqlite::Pool::open_in_memory();
+    /// let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    /// let read = pool.read("count", |tx| tx.query_row(endless, [], |row| row.get::<_, i64>(0)));
+    /// let stragglers = pool.close_timeout(Duration::from_secs(1)).await;
+    /// assert!(stragglers.is_empty());
+    /// assert!(matches!(read.await, Err(Error::Interrupted)));
+    /// # });
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn close_timeout(
+        &self,
+        patience: Duration,
+    ) -> impl Future<Output = Vec<Straggler>> + Send + 'static + use<C> {
+        let closed = self.close();
+        let inner = self.inner.clone();
+        async move {
+            let mut closed = Box::pin(closed);
+            let last_words = (patience / 10).min(LAST_WORDS_MAX);
+            if ends_within(closed.as_mut(), patience - last_words).await {
+                return Vec::new();
+            }
+            let mut left: Vec<_> = inner.threads.drain().into_iter().map(dropped_unbegun).collect();
+            inner.threads.stop_running();
+            if !ends_within(closed.as_mut(), last_words).await {
+                let running = inner.threads.abandon();
+                left.extend(running.iter().map(|label| straggler(label, "a transaction, which runs on")));
+            }
+            left
+        }
+    }
+
     #[track_caller]
     fn transact<T, F>(&self, description: &'static str, access: Access, f: F) -> Interaction<T, C::Error>
     where
         F: FnMut(&mut Transaction<'_, C>) -> Result<T, C::Error> + Send + 'static,
         T: Send + 'static,
     {
-        let Inner { retries, backoff, .. } = *self.inner;
         let place = Location::caller();
-        let plan = Plan { access, retries_max: retries, backoff, place };
+        if access == Access::Read
+            && let Some(cancelled) = errand::cancelled(&Context::current())
+        {
+            return Interaction::refused(Error::Cancelled(cancelled));
+        }
+        let Inner { retries, backoff, .. } = *self.inner;
         let bill = context::db::begin(description);
-        let context = bill.context().clone();
-        self.send(place, context, move |slot| transaction::transact(slot, bill, plan, f))
-    }
-
-    fn send<T, F>(&self, place: Place, context: Context, f: F) -> Interaction<T, C::Error>
-    where
-        F: FnOnce(&mut Slot<C>) -> Outcome<T, C::Error> + Send + 'static,
-        T: Send + 'static,
-    {
-        let away = current::with(|core| core.map(Core::away));
-        let errand = Errand { context, place, away, unheard: report_unheard };
-        Interaction(match errand.send(&self.inner.threads, f) {
-            Ok(handle) => Stage::Sent(handle),
-            Err(Why::Full) => Stage::Refused(Some(Error::QueueFull)),
-            Err(Why::Closed) => Stage::Refused(Some(Error::Closed)),
-            Err(Why::NoThread(error)) => {
-                log::error!("bursar: no thread for a database connection: {error}");
-                Stage::Refused(Some(Error::QueueFull))
-            }
+        let watch = Watch::new(access, bill.context().clone());
+        self.send(place, watch, move |slot, watch| {
+            let plan = Plan { watch, retries_max: retries, backoff, place };
+            let ending = transaction::transact(slot, bill, plan, f);
+            (ending.is_committed(), ending.into_result())
         })
     }
+
+    /// `f` also says whether it has ended with a commit.
+    fn send<T, F>(&self, place: Place, watch: Arc<Watch>, f: F) -> Interaction<T, C::Error>
+    where
+        F: FnOnce(&mut Slot<C>, Arc<Watch>) -> (bool, Outcome<T, C::Error>) + Send + 'static,
+        T: Send + 'static,
+    {
+        let Some(context) = watch.context() else { return Interaction::refused(Error::Closed) };
+        let (away, is_paused) =
+            current::with(|core| core.map(|core| (core.away(), core.time.is_paused()))).unzip();
+        let expires = self.inner.queue_timeout.map(|age| (age, Instant::now() + age));
+        // Paused time is known to the loop alone.
+        let expires_there = expires.filter(|_| is_paused != Some(true));
+        let stop = (watch.access == Access::Read).then(|| watch.clone() as Arc<dyn Stop>);
+        let id = fresh_id();
+        let errand = Errand { id, context, place, away, unheard: report_unheard, heeds: false, stop };
+        // Dropped unrun, the closure goes first.
+        let parts = (f, Course { watch: watch.clone(), place });
+        let run = move |slot: &mut Slot<C>| {
+            let (f, course) = parts;
+            let expired = || {
+                expires_there
+                    .filter(|(_, until)| Instant::now() >= *until)
+                    .map(|(age, _)| Cause::Expired(age))
+            };
+            if let Some(cause) = course.watch.refusal().or_else(expired) {
+                drop((f, course));
+                return Err(cause.into_error());
+            }
+            let (is_committed, outcome) = f(slot, course.watch.clone());
+            course.ended(is_committed);
+            outcome
+        };
+        match errand.send(&self.inner.threads, run) {
+            Ok(handle) => {
+                let queue = self.inner.threads.queue();
+                Interaction::sent(handle, Ticket { watch, queue, id, expires, waiting: Waiting::New })
+            }
+            Err(Why::Full) => Interaction::refused(Error::QueueFull),
+            Err(Why::Closed) => Interaction::refused(Error::Closed),
+            Err(Why::NoThread(error)) => Interaction::refused(Error::NoThread(error)),
+        }
+    }
+}
+
+/// How long interrupted reads have to end, at most.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
+
+/// Whether `future` is ready before that time is over.
+async fn ends_within(mut future: Pin<&mut (impl Future<Output = ()> + Send)>, time: Duration) -> bool {
+    let mut timer = sleep(time);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => Pin::new(&mut timer).poll(cx).map(|()| false),
+    })
+    .await
+}
+
+fn dropped_unbegun<S>(work: Work<S>) -> Straggler {
+    straggler(&work.label, "a transaction that was not begun: dropped")
+}
+
+fn straggler(label: &pool::Label, detail: &str) -> Straggler {
+    let straggler = Straggler::new(&label.context, label.place);
+    straggler.report(detail);
+    straggler
 }
 
 type Outcome<T, E> = Result<T, Error<E>>;
@@ -310,6 +344,8 @@ type Outcome<T, E> = Result<T, Error<E>>;
 fn report_unheard<T, E: fmt::Display>(outcome: &Outcome<T, E>, context: &Context, place: Place) {
     let Err(error) = outcome else { return };
     let kind = match error {
+        // It was not needed any more: nothing has failed.
+        Error::Cancelled(_) | Error::Interrupted => return,
         Error::Panicked(_) => ReportKind::UnhandledPanic,
         _ => ReportKind::UnhandledError,
     };
@@ -332,38 +368,5 @@ impl<C: Connection> Drop for Inner<C> {
     fn drop(&mut self) {
         self.threads.close();
         self.threads.join(None);
-    }
-}
-
-/// The result to come of a transaction. Dropping it does not stop the transaction; if that fails then, the sentinel
-/// reports it.
-#[must_use = "a transaction may fail: await it"]
-pub struct Interaction<T, E>(Stage<T, E>);
-
-enum Stage<T, E> {
-    Sent(JoinHandle<Outcome<T, E>>),
-    Refused(Option<Error<E>>),
-}
-
-/// Nothing in it is pinned.
-impl<T, E> Unpin for Interaction<T, E> {}
-
-impl<T, E> Future for Interaction<T, E> {
-    type Output = Result<T, Error<E>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Stage::Sent(handle) => Pin::new(handle).poll(cx).map(|joined| joined.map_err(Error::of_job)?),
-            Stage::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(Error::Closed))),
-        }
-    }
-}
-
-impl<T, E> fmt::Debug for Interaction<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Stage::Sent(handle) => write!(f, "Interaction({})", handle.id()),
-            Stage::Refused(_) => f.write_str("Interaction(refused)"),
-        }
     }
 }

@@ -4,11 +4,18 @@
 //! [`Pool::interact`](super::Pool::interact) takes the write lock at the start (`BEGIN IMMEDIATE`), so that two
 //! transactions which read first and write later do not fail each other; [`Pool::read`](super::Pool::read) takes none.
 //!
+//! A read that nobody needs any more stops within some 20 us, as SQLite's progress handler asks for that every 1,000 steps of its
+//! machine. (It is called by the statement that runs, so it can hit no other; `on_connect` must leave it in place.) What SQLite
+//! does in one step is not interrupted: a function of SQL over one large value, FTS5's `snippet` for one row, or the wait
+//! for another process's lock, which [`BUSY_TIMEOUT`] limits.
+//!
 //! Rows are counted by SQLite's row trace: one function call a row, some 35 ns where the row itself takes 110. A
 //! statement that changes the schema makes SQLite read it again, which counts too.
 
 use super::connection::{Access, Connection as Driver};
+use super::interrupt::Interrupt;
 use super::{Builder, error};
+use parking_lot::Mutex;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{ErrorCode, TransactionBehavior};
 use std::ops::{Deref, DerefMut};
@@ -19,6 +26,9 @@ use std::time::Duration;
 
 /// How long a statement waits for a lock before SQLite gives up, and the pool tries the whole transaction again.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Steps of SQLite's machine between two looks at whether a read is to stop: some 20 us.
+const STEPS_BETWEEN_LOOKS: i32 = 1_000;
 
 /// A pool of connections to one SQLite file.
 pub type Pool = super::Pool<Connection>;
@@ -32,6 +42,8 @@ pub type Transaction<'a> = super::Transaction<'a, Connection>;
 pub struct Connection {
     inner: rusqlite::Connection,
     rows: Arc<AtomicU64>,
+    /// What may interrupt the read that runs.
+    watched: Arc<Mutex<Option<Interrupt>>>,
 }
 
 impl Connection {
@@ -66,7 +78,14 @@ impl Connection {
         // With a log this loses no consistency, at worst the last commits before a power failure.
         inner.pragma_update(None, "synchronous", "NORMAL")?;
         inner.pragma_update(None, "foreign_keys", true)?;
-        let mut connection = Self { inner, rows: Arc::default() };
+        let mut connection = Self { inner, rows: Arc::default(), watched: Arc::default() };
+        let watched = connection.watched.clone();
+        // Called by the statement that runs, on this thread: whatever runs later is not concerned.
+        let is_interrupted = move || {
+            let interrupt = watched.lock().clone();
+            interrupt.is_some_and(|interrupt| interrupt.is_requested())
+        };
+        connection.inner.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_interrupted))?;
         let rows = connection.rows.clone();
         let count = move |event: TraceEvent<'_>| {
             if let TraceEvent::Row(_) = event {
@@ -123,6 +142,11 @@ impl Driver for Connection {
 
     fn is_clean(&mut self) -> bool {
         self.inner.is_autocommit()
+    }
+
+    fn watch(&mut self, interrupt: Option<Interrupt>) {
+        let before = std::mem::replace(&mut *self.watched.lock(), interrupt);
+        drop(before);
     }
 
     fn take_rows(&mut self) -> u64 {
@@ -362,6 +386,71 @@ mod tests {
         let mut log = file.0.clone().into_os_string();
         log.push("-wal");
         assert!(!PathBuf::from(log).exists(), "the last connection to close takes the log with it");
+    }
+
+    /// One million million rows, one after the other.
+    const ENDLESS: &str =
+        "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 1000000000000)
+                           SELECT count(*) FROM s";
+
+    /// The statement itself stops, and the same connection goes on as if nothing had been.
+    #[test]
+    fn p27_v4_an_endless_read_is_interrupted_and_its_connection_goes_on() {
+        let file = File::new("interrupt");
+        let request = Context::root("sqlite interrupt");
+        run(&Context::root("sqlite interrupts"), async {
+            let pool = builder(&file.0).connections(1).build();
+            pool.interact("create", |tx| tx.execute_batch(TABLE)).await?;
+            let endless = || {
+                let (begun, has_begun) = mpsc::channel();
+                let read = pool.read("endless", move |tx| {
+                    begun.send(()).unwrap();
+                    tx.query_row(ENDLESS, [], |row| row.get::<_, i64>(0))
+                });
+                has_begun.recv().unwrap();
+                read
+            };
+            // Nobody awaits it.
+            drop(endless());
+            assert_eq!(count(&pool).await?, 0);
+            // Its context is cancelled, and nobody polls its future.
+            let read = request.scope(endless);
+            request.cancel(context::Reason::Disconnected);
+            assert_eq!(count(&pool).await?, 0);
+            assert!(matches!(read.await, Err(Error::Cancelled(_))));
+            // It spends its budget.
+            let thrifty = Context::builder("sqlite thrifty").cpu_budget(Duration::from_millis(2)).build();
+            let error = thrifty.scope(endless).await.unwrap_err();
+            assert!(matches!(error, Error::Cancelled(why) if why.reason() == context::Reason::CpuBudget));
+            // Its deadline passes.
+            let hasty = Context::builder("sqlite hasty").timeout(Duration::from_millis(2)).build();
+            let error = hasty.scope(endless).await.unwrap_err();
+            assert!(matches!(error, Error::Cancelled(why) if why.reason() == context::Reason::Deadline));
+            // A write of that connection is not concerned.
+            let cancelled = Context::root("sqlite write");
+            let (begun, has_begun) = mpsc::channel();
+            let write = cancelled.scope(|| {
+                pool.interact("write", move |tx| {
+                    begun.send(()).unwrap();
+                    tx.query_row(
+                        "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 200000)
+                                  SELECT count(*) FROM s",
+                        [],
+                        |row| row.get::<_, i64>(0),
+                    )?;
+                    tx.execute(FILL, [])
+                })
+            });
+            has_begun.recv().unwrap();
+            cancelled.cancel(context::Reason::Disconnected);
+            drop(write);
+            assert_eq!(count(&pool).await?, 10);
+            // The pool loses patience.
+            let read = endless();
+            assert!(pool.close_timeout(Duration::from_secs(1)).await.is_empty());
+            assert!(matches!(read.await, Err(Error::Interrupted)));
+            Ok(())
+        });
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! On a database of paper, which writes down what it is asked to do. That of SQLite is tested beside its own code.
 
 mod connections;
+mod interrupts;
+mod queued;
 
 use super::*;
 use crate::runtime::{Runtime, accounts};
 use crate::spawn::spawn;
 use context::sentinel::reports;
-use context::{Cancelled, FutureExt, Reason, Report, live};
+use context::{Cancelled, Clock, FutureExt, Reason, Report, live};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::mpsc;
+use std::task;
 use std::thread;
 use std::time::Instant;
 

@@ -2,8 +2,9 @@
 
 use super::connection::{Access, Connection};
 use super::error::Error;
+use super::interrupt::{Cause, Interrupt, Watch, contained};
 use crate::error::JoinError;
-use context::{Context, ReportKind, harness};
+use context::harness;
 use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -26,9 +27,17 @@ pub struct Transaction<'a, C: Connection> {
     hooks: Hooks,
     rows: u64,
     is_doomed: bool,
+    /// Of a read.
+    interrupt: Option<Interrupt>,
 }
 
 impl<C: Connection> Transaction<'_, C> {
+    /// Whether this is a read that is to stop: for closures that work for long between statements. What it returns then is
+    /// not used. See [`Pool::read`](super::Pool::read).
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::is_requested)
+    }
+
     /// Counts rows fetched, where the driver does not count them itself (that of SQLite does).
     pub fn rows(&mut self, n: u64) {
         self.rows += n;
@@ -83,12 +92,7 @@ struct Hooks {
 impl Hooks {
     fn call(self, was_committed: bool, place: Place) {
         for hook in if was_committed { self.after } else { self.on_error } {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
-                let text = context::panic_message(&*panic);
-                context::sentinel::report(ReportKind::UnhandledPanic, &Context::current(), place, text);
-                // A payload whose destructor panics has had its say.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-            }
+            contained(hook, place);
         }
     }
 }
@@ -126,6 +130,12 @@ impl<C: Connection> Slot<C> {
         }
     }
 
+    fn watch(&mut self, interrupt: Option<Interrupt>) {
+        if let Some(connection) = self.connection.as_mut() {
+            connection.watch(interrupt);
+        }
+    }
+
     fn take_rows(&mut self) -> u64 {
         self.connection.as_mut().map_or(0, C::take_rows)
     }
@@ -138,9 +148,8 @@ impl<C: Connection> Drop for Slot<C> {
 }
 
 /// How a transaction is done.
-#[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    pub(super) access: Access,
+    pub(super) watch: Arc<Watch>,
     pub(super) retries_max: u32,
     /// Before the first retry; doubled before each further one.
     pub(super) backoff: Duration,
@@ -150,6 +159,15 @@ pub(super) struct Plan {
 const DOUBLINGS_MAX: u32 = 8;
 
 impl Plan {
+    fn interrupt(&self) -> Option<Interrupt> {
+        (self.watch.access == Access::Read).then(|| Interrupt::new(self.watch.clone()))
+    }
+
+    /// Why a read is not to be tried again.
+    fn refusal(&self) -> Option<Cause> {
+        if self.watch.access == Access::Read { self.watch.refusal() } else { None }
+    }
+
     /// Up to a quarter more than the doubled back-off, so that two who collided do not do so again.
     fn pause(&self, retries: u32) {
         let pause = self.backoff.saturating_mul(1 << retries.min(DOUBLINGS_MAX));
@@ -164,29 +182,34 @@ pub(super) fn transact<C, T>(
     mut bill: context::db::Transaction,
     plan: Plan,
     mut f: impl FnMut(&mut Transaction<'_, C>) -> Result<T, C::Error>,
-) -> Result<T, Error<C::Error>>
+) -> Ending<T, C::Error>
 where
     C: Connection,
 {
     let mut retries = 0;
     let (ending, hooks) = loop {
-        let (ending, hooks) = attempt(slot, &mut bill, plan.access, &mut f);
+        let (ending, hooks) = attempt(slot, &mut bill, &plan, &mut f);
         bill.rows(slot.take_rows());
+        slot.watch(None);
         slot.check();
         if retries == plan.retries_max || !ending.is_retryable::<C>() {
             break (ending, hooks);
         }
-        drop((ending, hooks));
         plan.pause(retries);
+        // A read that nobody needs any more is not tried again.
+        if let Some(cause) = plan.refusal() {
+            break (Ending::Failed(cause.into_error()), hooks);
+        }
+        drop((ending, hooks));
         retries += 1;
     };
     drop(bill);
-    hooks.call(matches!(ending, Ending::Committed(_)), plan.place);
-    ending.into_result()
+    hooks.call(ending.is_committed(), plan.place);
+    ending
 }
 
 /// How an attempt ended.
-enum Ending<T, E> {
+pub(super) enum Ending<T, E> {
     Committed(T),
     RolledBack(T),
     Failed(Error<E>),
@@ -200,7 +223,11 @@ impl<T, E> Ending<T, E> {
         }
     }
 
-    fn into_result(self) -> Result<T, Error<E>> {
+    pub(super) fn is_committed(&self) -> bool {
+        matches!(self, Self::Committed(_))
+    }
+
+    pub(super) fn into_result(self) -> Result<T, Error<E>> {
         match self {
             Self::Committed(value) | Self::RolledBack(value) => Ok(value),
             Self::Failed(error) => Err(error),
@@ -211,7 +238,7 @@ impl<T, E> Ending<T, E> {
 fn attempt<C: Connection, T>(
     slot: &mut Slot<C>,
     bill: &mut context::db::Transaction,
-    access: Access,
+    plan: &Plan,
     f: &mut impl FnMut(&mut Transaction<'_, C>) -> Result<T, C::Error>,
 ) -> (Ending<T, C::Error>, Hooks) {
     let connection = match slot.connect() {
@@ -219,32 +246,46 @@ fn attempt<C: Connection, T>(
         Err(error) => return (Ending::Failed(Error::Connect(error)), Hooks::default()),
     };
     bill.connected();
-    let inner = match connection.begin(access) {
+    let interrupt = plan.interrupt();
+    if let Some(interrupt) = &interrupt {
+        plan.watch.begin_reading();
+        connection.watch(Some(interrupt.clone()));
+    }
+    let inner = match connection.begin(plan.watch.access) {
         Ok(inner) => inner,
-        Err(error) => return (Ending::Failed(Error::Driver(error)), Hooks::default()),
+        Err(error) => {
+            let error = plan.watch.halt().map_or(Error::Driver(error), Cause::into_error);
+            return (Ending::Failed(error), Hooks::default());
+        }
     };
-    let mut transaction = Transaction::<C> { inner, hooks: Hooks::default(), rows: 0, is_doomed: false };
+    let mut transaction =
+        Transaction::<C> { inner, hooks: Hooks::default(), rows: 0, is_doomed: false, interrupt };
     let returned = catch_unwind(AssertUnwindSafe(|| f(&mut transaction)));
-    let Transaction { inner, hooks, rows, is_doomed } = transaction;
+    let Transaction { inner, hooks, rows, is_doomed, interrupt: _ } = transaction;
+    // Before the commit or the roll-back: an interrupt reaches neither, nor anything after them.
+    let stopped = plan.watch.halt();
     bill.rows(rows);
-    (end::<C, T>(inner, returned, is_doomed), hooks)
+    (end::<C, T>(inner, returned, is_doomed, stopped), hooks)
 }
 
 fn end<C: Connection, T>(
     transaction: C::Transaction<'_>,
     returned: Result<Result<T, C::Error>, Payload>,
     is_doomed: bool,
+    stopped: Option<Cause>,
 ) -> Ending<T, C::Error> {
-    let ending = match returned {
-        Ok(Ok(value)) if !is_doomed => {
+    let ending = match (returned, stopped) {
+        // The closure may have taken the driver's error for the end of the rows.
+        (Ok(_), Some(cause)) => Ending::Failed(cause.into_error()),
+        (Ok(Ok(value)), None) if !is_doomed => {
             return match C::commit(transaction) {
                 Ok(()) => Ending::Committed(value),
                 Err(error) => Ending::Failed(Error::Driver(error)),
             };
         }
-        Ok(Ok(value)) => Ending::RolledBack(value),
-        Ok(Err(error)) => Ending::Failed(Error::Driver(error)),
-        Err(panic) => Ending::Failed(Error::Panicked(JoinError::panicked(panic))),
+        (Ok(Ok(value)), None) => Ending::RolledBack(value),
+        (Ok(Err(error)), None) => Ending::Failed(Error::Driver(error)),
+        (Err(panic), _) => Ending::Failed(Error::Panicked(JoinError::panicked(panic))),
     };
     if let Err(error) = C::roll_back(transaction) {
         log::error!("bursar: a roll-back failed: {error}");
