@@ -180,7 +180,44 @@ async fn front(State(app): State<App>) -> Html<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::to_html;
+    use super::*;
+    use crate::service::files::Files;
+    use crate::service::index::{self, Progress};
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use std::path::Path;
+    use std::sync::Arc;
+    use tower_service::Service;
+
+    /// An index that will never be complete: the page says why, and no requests are to be sent here.
+    #[test]
+    fn v10_a_failed_index_is_told() {
+        runtime::Runtime::new().unwrap().block_on(async {
+            let files = Files::below(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let (pool, progress) = (search::Pool::open_in_memory(), Arc::<Progress>::default());
+            let app = App {
+                files: files.clone(),
+                pool: pool.clone(),
+                progress: progress.clone(),
+                readiness: runtime::http::Readiness::default(),
+            };
+            let ask = async |path: &str| {
+                let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+                let response = router(app.clone()).call(request).await.unwrap();
+                let status = response.status();
+                let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+                (status, String::from_utf8(body.to_vec()).unwrap())
+            };
+            let (status, page) = ask("/ready").await;
+            assert!(status == StatusCode::OK && page.contains("at work"), "{page}");
+            pool.close().await;
+            index::run(files, pool, progress).await.unwrap_err();
+            let failed = "failed: the database pool is closed, 0 of";
+            let (status, page) = ask("/ready").await;
+            assert!(status == StatusCode::SERVICE_UNAVAILABLE && page.contains(failed), "{status} {page}");
+            assert!(ask("/").await.1.contains(failed));
+        });
+    }
 
     #[test]
     fn raw_html_is_shown_not_obeyed() {

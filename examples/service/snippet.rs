@@ -39,7 +39,9 @@ impl Wanted {
         };
         let words: Vec<Word> =
             bounds(text).map(|(from, to)| Word { from, to, hit: is_wanted(&text[from..to]) }).collect();
-        let first = self.best(text, &words).saturating_sub(WORDS_BEFORE);
+        let best = self.best(text, &words);
+        // A hit at the beginning is shown with the beginning.
+        let first = if best < WORDS / 2 { 0 } else { best - WORDS_BEFORE };
         let shown = &words[first..words.len().min(first + WORDS)];
         let is_last = first + shown.len() == words.len();
         write(text, shown, first > 0, is_last)

@@ -1,6 +1,7 @@
 //! The example `service` as a user meets it: the program itself, real HTTP from another process.
 
 mod client;
+mod database;
 mod ends;
 mod program;
 
