@@ -6,7 +6,7 @@ use crate::class::{self, Class};
 use crate::clock::{self, Rung};
 use crate::current::{self, Frame, FrameKind, Share};
 use crate::node::ledger::{ClassBooks, Ledger, RunningSlice};
-use crate::node::{Context, FinishHook, Id, Node, Reading, Shown};
+use crate::node::{Context, FinishHook, Id, Node, Reading, Shown, UserCode};
 use crate::usage::Usage;
 use std::collections::HashMap;
 use std::panic::Location;
@@ -77,8 +77,11 @@ impl Context {
 
     #[inline]
     fn end_at(&self, now: u64) {
-        if self.node().finish(now) && self.node().has_finish_work() {
-            self.tell_of_finish();
+        if self.node().finish(now) {
+            if self.node().has_finish_work() {
+                self.tell_of_finish();
+            }
+            current::begin_tail(self.node());
         }
     }
 
@@ -88,10 +91,9 @@ impl Context {
         let around = self.parent().filter(|parent| !parent.is_finished());
         let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
         let frame = Frame::enter(share, self.place(), FrameKind::Scope);
-        self.node().run_finish_hooks(self);
+        <Node as UserCode>::run_finish_hooks(self);
         self.node().cancel_remains();
         drop(frame);
-        current::begin_tail();
     }
 
     /// The usual case, a request that reads its own bill: no part of it is left, and no other thread works for it. Then

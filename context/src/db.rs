@@ -1,7 +1,6 @@
 //! What a database costs a context (P11).
 
 use crate::current;
-use crate::journal as sentinel;
 use crate::node::Context;
 use crate::report::ReportKind;
 use crate::usage::Usage;
@@ -53,7 +52,7 @@ pub(crate) fn begin_at(
     place: &'static Location<'static>,
 ) -> Transaction {
     if context.is_sentinel() {
-        sentinel::report(ReportKind::TransactionInSentinel, &context, place, description);
+        current::report(ReportKind::TransactionInSentinel, &context, place, description);
     }
     let mut usage = Usage::default();
     usage.db.transactions = 1;

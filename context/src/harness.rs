@@ -19,10 +19,11 @@
 
 pub use crate::current::{Alarm, Share, Timer};
 pub use crate::deadline::TimeSource;
+pub use crate::panics::{contain_panic, discard_panic, drop_contained};
 
 use crate::cells::nanos;
 use crate::clock::{self, Clock, Rung};
-use crate::current::{self, Frame};
+use crate::current::{self, Entered};
 use crate::node::Context;
 use crate::node::hooks::{self, Hooks, Observer};
 use std::marker::PhantomData;
@@ -31,13 +32,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
+///
+/// Not `Send`. It is put right and reported like an [`Entered`](crate::Entered) if it is forgotten, dropped out of order or
+/// carried out of the poll or closure in which the loop was entered.
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {
-    _frame: Frame<'static>,
-    timer_before: Option<&'static dyn Timer>,
-    blocking_before: u64,
-    may_block_before: bool,
-    not_send: PhantomData<*const ()>,
+    _entered: Entered,
 }
 
 /// Makes this thread an event loop, measured by `clock`, until the guard is dropped.
@@ -46,15 +46,7 @@ pub struct LoopGuard {
 /// that wait for a deadline; without one deadlines are noticed when somebody asks.
 #[track_caller]
 pub fn enter_loop(clock: Clock, timer: Option<&'static dyn Timer>) -> LoopGuard {
-    let frame = Frame::enter_loop(clock, Location::caller());
-    let timer_before = current::set_timer(timer);
-    LoopGuard {
-        _frame: frame,
-        timer_before,
-        blocking_before: current::watch_blocking(0),
-        may_block_before: current::may_block(false),
-        not_send: PhantomData,
-    }
+    LoopGuard { _entered: Entered::event_loop(clock, timer, Location::caller()) }
 }
 
 impl LoopGuard {
@@ -81,15 +73,7 @@ impl LoopGuard {
     /// assert!(request.usage().blocked.is_zero());
     /// ```
     pub fn may_block(&self) {
-        current::may_block(true);
-    }
-}
-
-impl Drop for LoopGuard {
-    fn drop(&mut self) {
-        current::set_timer(self.timer_before);
-        current::watch_blocking(self.blocking_before);
-        current::may_block(self.may_block_before);
+        current::may_block();
     }
 }
 

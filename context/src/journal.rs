@@ -19,7 +19,7 @@ pub const LOG_TARGET: &str = "context::sentinel";
 const PLACES_MAX: usize = 4_096;
 
 type Place = &'static Location<'static>;
-type Listener = Arc<dyn Fn(&Report) + Send + Sync>;
+pub(crate) type Listener = Arc<dyn Fn(&Report) + Send + Sync>;
 
 static REPORTS: LazyLock<Mutex<HashMap<(ReportKind, Place), Report>>> = LazyLock::new(Mutex::default);
 static LISTENERS: RwLock<Vec<(u64, Listener)>> = RwLock::new(Vec::new());
@@ -40,7 +40,26 @@ pub fn report_count() -> u64 {
 
 /// Calls `listener` at every report, on the thread where it happens, until the returned value is dropped.
 ///
-/// The listener may read contexts, not switch them, and should be quick. A panic in it is caught and logged.
+/// The listener runs with no context current, on the account `(runtime)` of that thread, and should be quick. It may do
+/// what it likes: what it enters is undone when it returns, a panic in it is caught and logged, and a report that is made
+/// on this thread while it runs is counted but not told.
+///
+/// To forward reports (to a database, over a network), let the listener put them into a bounded channel, and let a
+/// background process of its own class take them out. Work that the listener starts itself has no context, so it would be
+/// reported in turn.
+///
+/// ```
+/// use context::{Report, sentinel};
+/// use std::sync::mpsc;
+///
+/// let (sender, reports) = mpsc::sync_channel::<Report>(100);
+/// let _listening = sentinel::on_report(move |report| {
+///     // A full channel loses reports, and never blocks the thread that made one.
+///     let _ = sender.try_send(report.clone());
+/// });
+/// drop(context::db::begin("load user"));
+/// assert_eq!(reports.try_recv().unwrap().kind, context::ReportKind::TransactionInSentinel);
+/// ```
 #[must_use = "the listener is removed when this is dropped"]
 pub fn on_report(listener: impl Fn(&Report) + Send + Sync + 'static) -> Listening {
     let id = LISTENER_IDS.fetch_add(1, Relaxed);
@@ -63,44 +82,18 @@ impl Drop for Listening {
     }
 }
 
-/// Enters one occurrence. For executors; anyone may call it, and it never panics.
-pub fn report(kind: ReportKind, context: &dyn std::fmt::Display, place: Place, detail: &str) {
-    report_cpu(kind, context, place, detail, Duration::ZERO);
+/// Who is to be told of a report.
+pub(crate) fn listeners() -> Vec<Listener> {
+    LISTENERS.read().iter().map(|(_, listener)| listener.clone()).collect()
 }
 
-/// The same, with CPU that was spent there.
-pub(crate) fn report_cpu(
-    kind: ReportKind,
-    context: &dyn std::fmt::Display,
-    place: Place,
-    detail: &str,
-    cpu: Duration,
-) {
+/// Enters one occurrence, which is not told here. Runs no user code, and so may be called from anywhere.
+pub(crate) fn enter(kind: ReportKind, context: String, place: Place, detail: &str, cpu: Duration) -> Report {
     COUNT.fetch_add(1, Relaxed);
-    let report = enter(kind, context, place, detail, cpu);
-    if report.count.is_power_of_two() {
-        log::warn!(target: LOG_TARGET, "{report}");
-    }
-    let listeners: Vec<_> = LISTENERS.read().iter().map(|(_, listener)| listener.clone()).collect();
-    for listener in listeners {
-        let call = std::panic::AssertUnwindSafe(|| listener(&report));
-        if std::panic::catch_unwind(call).is_err() {
-            log::error!(target: LOG_TARGET, "a listener panicked over: {report}");
-        }
-    }
-}
-
-fn enter(
-    kind: ReportKind,
-    context: &dyn std::fmt::Display,
-    place: Place,
-    detail: &str,
-    cpu: Duration,
-) -> Report {
     let now = SystemTime::now();
     let fresh = || Report {
         kind,
-        context: context.to_string(),
+        context: context.clone(),
         place,
         detail: detail.to_owned(),
         count: 0,

@@ -37,6 +37,7 @@ pub mod harness;
 
 mod journal;
 mod node;
+mod panics;
 mod report;
 mod usage;
 mod value;
@@ -54,7 +55,8 @@ pub use clock::{Clock, Rung};
 pub use current::Entered;
 pub use future::{DbTransaction, FutureExt, InContext, Run};
 pub use node::hooks::Hooks;
-pub use node::{Context, Id, Name, panic_message};
+pub use node::{Context, Id, Name};
+pub use panics::panic_message;
 pub use report::{Report, ReportKind};
 pub use usage::{BlockingUsage, DbUsage, Usage};
 pub use value::{Inherit, Key};
@@ -63,5 +65,6 @@ pub use wait::{Cancellable, WaitCancelled};
 /// What ran outside any context or escaped from one: the sentinel's counters and reports.
 pub mod sentinel {
     pub use crate::account::sentinel_usage as usage;
-    pub use crate::journal::{LOG_TARGET, Listening, on_report, report, report_count, reports};
+    pub use crate::current::report;
+    pub use crate::journal::{LOG_TARGET, Listening, on_report, report_count, reports};
 }

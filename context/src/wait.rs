@@ -7,7 +7,7 @@
 
 use crate::cancel::{Cancelled, Reason};
 use crate::current::{self, Armed};
-use crate::node::{Context, contain};
+use crate::node::{Context, UserCode};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::panic::Location;
@@ -178,7 +178,7 @@ impl Drop for WaitCancelled {
         let node = self.context.node();
         if let Some(waker) = node.control.stop_waiting(key) {
             // Foreign code, perhaps.
-            contain(node.name(), node.birth.place, || drop(waker));
+            node.contain(|| drop(waker));
         }
     }
 }

@@ -34,7 +34,7 @@ const CONTEXT: Crate = Crate {
         &["node"],
         &["cancel", "class", "deadline", "journal", "value"],
         &["cells", "clock"],
-        &["usage", "report"],
+        &["panics", "usage", "report"],
     ],
     homes: &[
         ("libc", &["clock"]),

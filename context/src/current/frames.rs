@@ -1,31 +1,51 @@
 //! Frames and guards: what is current while a closure, a poll or a guard lasts, and how misuse is undone.
 //!
-//! A frame is a stretch of the call stack (one poll, one closure); frames nest by construction. Guards do not: user
-//! code may keep one in a future across an await, forget it, or drop it in another order or another frame. So guards
-//! are mere numbers; what they stand for is a list of the thread, and a frame that ends with more guards than it began
-//! with undoes them. Nothing that was put in place within a frame outlasts it, so a frame may run on a context that is
-//! only lent to it. Fenced, for that.
+//! A frame is a stretch of the call stack (one poll, one closure). Frames are locals of this crate and are never
+//! forgotten, so they nest. Guards do not: user code may keep one in a future across an await, forget it, or drop it in
+//! another order or in another frame. So a guard is a number; what it stands for is an entry in a list of the thread, and
+//! a frame that ends with more entries than it began with undoes the rest. The guard of an event loop is such a guard, too.
+//!
+//! Why no address in here dangles:
+//!
+//! 1. An address that is *lent*, by [`Frame::lend`], is in the slot and in the `before` of inner frames. Inner frames end
+//!    first; the frame's own end takes it out of the slot, by a switch that cannot unwind; and the frame cannot outlive the
+//!    handle that it borrows.
+//! 2. Guards, which may outlive any frame, *own* what was current before them.
+//! 3. A frame's `before` is lent from below on the stack while [`Slot::lends`] says so, and else it is owned.
 #![allow(unsafe_code)]
 
+use super::deferred::{Deferred, Misuse, release};
 use super::here::here;
 use super::share::{Held, Share};
-use super::{CLEANUP, Place, SLOT, Slot};
+use super::{CLEANUP, Place, SLOT, Slot, TIMER, Timer};
 use crate::clock::Clock;
-use crate::journal as sentinel;
 use crate::node::{Context, Name};
 use crate::report::ReportKind;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::panic::Location;
 
 /// One guard that is alive.
 pub(super) struct Guarded {
     serial: u64,
-    /// What was current before it.
+    /// What was current before it. Owned: see the head of this file.
     before: Held,
-    /// The guard's own context, for reports.
+    /// The line that reports named before it.
+    place_before: Option<Place>,
+    /// The guard's own context and line, for reports.
     name: Name,
     place: Place,
+    /// It was dropped in a frame that began after it, and is undone when its own frame is the innermost.
     dead: bool,
+    /// Of a loop's guard.
+    event_loop: Option<LoopBefore>,
+}
+
+/// What an event loop on this thread found when it began.
+struct LoopBefore {
+    timer: Option<&'static dyn Timer>,
+    blocking_min: u64,
+    may_block: bool,
 }
 
 /// What a frame calls a guard that outlives it.
@@ -46,13 +66,15 @@ impl FrameKind {
     }
 }
 
-/// A stretch of the stack in which another context is current. Restores on drop, also on unwind.
+/// A stretch of the stack in which another context is current. Restores on drop, also on unwind; the drop cannot unwind.
 pub(crate) struct Frame<'a> {
     /// Taken in the destructor.
     before: ManuallyDrop<Held>,
     lender: PhantomData<&'a Context>,
     place: Option<Place>,
     base: u32,
+    /// How many guards there were when it began: `base` while it is the innermost.
+    start: u32,
     lends: bool,
     kind: FrameKind,
 }
@@ -61,9 +83,8 @@ impl<'a> Frame<'a> {
     /// With `context` current, which the frame borrows: four atomic operations less than with a share of its own.
     #[inline]
     pub(crate) fn lend(context: &'a Context, place: Place, kind: FrameKind) -> Self {
-        // SAFETY: the handle is borrowed for as long as the frame lives. The frame's drop takes the address out of the
-        // slot, and before that the guards that were entered within, some of which may hold it as what was before them.
-        // Frames are locals of this crate, never forgotten; but the loop's, which keeps nothing lent.
+        // SAFETY: the handle is borrowed for as long as the frame lives, and the frame's drop takes the address out of the
+        // slot. Who else may hold it, and that they end before, is said in the head of this file.
         Self::begin(unsafe { Held::lent(context) }, place, kind)
     }
 
@@ -78,21 +99,30 @@ impl<'a> Frame<'a> {
         if kind == FrameKind::Poll {
             slot.count_poll(&held);
         }
-        let before = slot.switch_to(held);
-        let place = slot.place.replace(Some(place));
-        let lends = slot.lends.replace(true);
-        let base = slot.base.replace(slot.guards.get());
-        Self { before: ManuallyDrop::new(before), lender: PhantomData, place, base, lends, kind }
+        let before = slot.switch(held);
+        let before = if slot.lends.get() { before } else { before.into_owned() };
+        let frame = Self::around(&slot, before, place, kind);
+        slot.catch_up();
+        frame
     }
 
-    /// The frame of an event loop: between polls its own account is current.
-    pub(crate) fn enter_loop(clock: Clock, place: Place) -> Self {
-        SLOT.with(|slot| slot.use_clock(clock));
-        let mut frame = Self::begin(Held::LOOP, place, FrameKind::Scope);
-        // A loop's guard may be carried out of the frame it began in, so it must not keep what was lent to that.
-        let before = std::mem::replace(&mut *frame.before, Held::NOBODY);
-        *frame.before = before.into_owned();
-        frame
+    /// With what is current, which stays so: no slice ends here. For user code that is called on its behalf.
+    pub(super) fn stay(place: Place) -> Frame<'static> {
+        let slot = here();
+        let own = Held::owning(slot.share_or_loop());
+        let before = Held::from_raw(slot.current.replace(own.into_raw()));
+        let before = if slot.lends.get() { before } else { before.into_owned() };
+        Frame::around(&slot, before, place, FrameKind::Scope)
+    }
+
+    /// The new context is current already.
+    #[inline(always)]
+    fn around(slot: &Slot, before: Held, place: Place, kind: FrameKind) -> Self {
+        let place = slot.place.replace(Some(place));
+        let lends = slot.lends.replace(true);
+        let start = slot.guards.get();
+        let base = slot.base.replace(start);
+        Self { before: ManuallyDrop::new(before), lender: PhantomData, place, base, start, lends, kind }
     }
 }
 
@@ -100,34 +130,43 @@ impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
         let slot = here();
-        if slot.guards.get() != slot.base.get() {
-            undo_guards(&slot, self.kind);
+        if slot.guards.get() != self.start {
+            slot.undo_guards(self.start, self.kind);
         }
+        // SAFETY: taken here alone, and this is the destructor.
+        let before = unsafe { ManuallyDrop::take(&mut self.before) };
+        // First this: the slice that ends is laid to the line of this frame. Guards that hooks enter meanwhile own what they
+        // keep, and end in a frame of their own.
+        let inner = slot.switch(before);
         slot.base.set(self.base);
         slot.place.set(self.place);
         slot.lends.set(self.lends);
-        // SAFETY: taken here alone, and this is the destructor.
-        let before = unsafe { ManuallyDrop::take(&mut self.before) };
-        let inner = slot.switch(before);
-        if slot.dead.get() > 0 {
-            reap(&slot);
-        }
-        drop(inner);
+        slot.catch_up();
+        release(inner);
     }
 }
 
 /// The end of what the loop does in a context, a poll or not: guards that were left behind are undone, and the context
 /// is put back.
 pub(super) struct Visit<'a> {
-    pub(super) slot: &'a Slot,
-    pub(super) share: &'a Share,
+    slot: &'a Slot,
+    share: &'a Share,
+    start: u32,
+}
+
+impl<'a> Visit<'a> {
+    /// `share` is current.
+    #[inline(always)]
+    pub(super) fn begin(slot: &'a Slot, share: &'a Share) -> Self {
+        Self { slot, share, start: slot.guards.get() }
+    }
 }
 
 impl Drop for Visit<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.slot.guards.get() != self.slot.base.get() {
-            put_back(self.slot, self.share);
+        if self.slot.guards.get() != self.start {
+            put_back(self.slot, self.share, self.start);
         }
         self.slot.lends.set(false);
     }
@@ -148,40 +187,93 @@ impl Drop for Counted<'_> {
 
 #[cold]
 #[inline(never)]
-fn put_back(slot: &Slot, share: &Share) {
-    undo_guards(slot, FrameKind::Poll);
-    drop(slot.switch(Held::of(share)));
+fn put_back(slot: &Slot, share: &Share, start: u32) {
+    let began = slot.undo_guards(start, FrameKind::Poll);
+    let inner = slot.switch(Held::of(share));
+    slot.place.set(began);
+    slot.catch_up();
+    release(inner);
 }
 
-/// Takes the guards of the frame that ends out of the list: from now on they are inert.
-#[cold]
-#[inline(never)]
-fn undo_guards(slot: &Slot, kind: FrameKind) {
-    let left = with_guards(|guards| guards.split_off((slot.base.get() as usize).min(guards.len())));
-    let left = left.unwrap_or_default();
-    slot.guards.set(slot.base.get());
-    for guard in &left {
-        if guard.dead {
-            slot.dead.set(slot.dead.get() - 1);
-            continue;
+impl Slot {
+    /// Takes the guards beyond the first `start` out of the list: from now on they are inert. The caller switches to what was
+    /// current before them, and then catches up with the reports.
+    ///
+    /// Returns the line that reports named before those guards.
+    #[cold]
+    #[inline(never)]
+    fn undo_guards(&self, start: u32, kind: FrameKind) -> Option<Place> {
+        let left = with_guards(|guards| guards.split_off((start as usize).min(guards.len())));
+        let left = left.unwrap_or_default();
+        self.guards.set(self.guards.get().min(start));
+        let began = left.first().map_or(self.place.get(), |guard| guard.place_before);
+        // The last one first: what it found, the one before it has set.
+        for guard in left.into_iter().rev() {
+            self.undo(guard, kind, began);
         }
-        let detail =
-            slot.place.get().map_or_else(String::new, |place| format!("in work that began at {place}"));
-        sentinel::report(kind.misuse(), &guard.name, guard.place, &detail);
+        began
     }
-}
 
-/// Undoes guards that were dropped in a frame which was not theirs, now that theirs is the innermost.
-#[cold]
-#[inline(never)]
-fn reap(slot: &Slot) {
-    while slot.guards.get() > slot.base.get() {
-        let pop_dead =
-            |guards: &mut Vec<Guarded>| guards.last().is_some_and(|guard| guard.dead).then(|| guards.pop());
-        let Some(Some(Some(guard))) = with_guards(pop_dead) else { return };
-        slot.guards.set(slot.guards.get() - 1);
-        slot.dead.set(slot.dead.get() - 1);
-        drop(slot.switch(guard.before));
+    fn undo(&self, guard: Guarded, kind: FrameKind, began: Option<Place>) {
+        let Guarded { name, place, before, event_loop, dead, .. } = guard;
+        if let Some(event_loop) = event_loop {
+            self.end_loop(event_loop);
+        }
+        if dead {
+            self.to_do.set(self.to_do.get() - 1);
+            self.defer(Deferred::Release(before));
+        } else {
+            let how = Misuse::Outlived(began);
+            self.defer(Deferred::Misuse { kind: kind.misuse(), name, place, how, before });
+        }
+    }
+
+    /// Undoes guards that were dropped in a frame which was not theirs, now that theirs is the innermost.
+    pub(super) fn undo_dead_guards(&self) {
+        while self.guards.get() > self.base.get() {
+            let pop_dead = |guards: &mut Vec<Guarded>| {
+                guards.last().is_some_and(|guard| guard.dead).then(|| guards.pop()).flatten()
+            };
+            let Some(guard) = with_guards(pop_dead).flatten() else { return };
+            self.to_do.set(self.to_do.get() - 1);
+            self.end_guard(guard);
+        }
+    }
+
+    /// The guard that was entered last in this frame ends; it is out of the list.
+    fn end_guard(&self, guard: Guarded) {
+        self.guards.set(self.guards.get() - 1);
+        let inner = self.switch(guard.before);
+        self.place.set(guard.place_before);
+        if let Some(event_loop) = guard.event_loop {
+            self.end_loop(event_loop);
+        }
+        self.catch_up();
+        release(inner);
+    }
+
+    fn end_loop(&self, before: LoopBefore) {
+        TIMER.set(before.timer);
+        self.blocking_min.set(before.blocking_min);
+        self.may_block.set(before.may_block);
+    }
+
+    /// Makes `held` current until the guard of the returned number ends.
+    fn begin_guard(&self, held: Held, name: Name, place: Place, event_loop: Option<LoopBefore>) -> u64 {
+        let serial = self.fresh_id();
+        let before = self.switch(held).into_owned();
+        let place_before = self.place.replace(Some(place));
+        let mut guard = Some(Guarded { serial, before, place_before, name, place, dead: false, event_loop });
+        if with_guards(|guards| guards.extend(guard.take())).is_some() {
+            self.guards.set(self.guards.get() + 1);
+        }
+        // Not taken, since the thread is being destroyed: things are left as they were.
+        if let Some(Guarded { before, place_before, .. }) = guard {
+            drop(self.switch(before));
+            self.place.set(place_before);
+        }
+        self.catch_up();
+        serial
     }
 }
 
@@ -217,30 +309,15 @@ impl Context {
     /// Makes this context current until the guard is dropped. For synchronous code; see [`Entered`].
     #[track_caller]
     pub fn enter(&self) -> Entered {
-        let place = std::panic::Location::caller();
         let held = Held::owning(Share::of(self));
-        let name = self.node().name();
-        SLOT.with(|slot| {
-            let serial = slot.fresh_id();
-            let before = slot.switch_to(held);
-            let mut guarded = Some(Guarded { serial, before, name, place, dead: false });
-            match with_guards(|guards| guards.extend(guarded.take())) {
-                Some(()) => slot.guards.set(slot.guards.get() + 1),
-                // The thread is being destroyed: leave things as they were.
-                None => {
-                    if let Some(guarded) = guarded {
-                        drop(slot.switch(guarded.before));
-                    }
-                }
-            }
-            Entered { serial, not_send: PhantomData }
-        })
+        let serial = here().begin_guard(held, self.node().name(), Location::caller(), None);
+        Entered { serial, not_send: PhantomData }
     }
 
     /// Runs `f` with this context current, and puts back what was, also on unwind.
     #[track_caller]
     pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _frame = Frame::lend(self, std::panic::Location::caller(), FrameKind::Scope);
+        let _frame = Frame::lend(self, Location::caller(), FrameKind::Scope);
         f()
     }
 }
@@ -251,23 +328,34 @@ impl Drop for Entered {
     }
 }
 
+impl Entered {
+    /// The guard of an event loop: between polls the account of the loop is current.
+    pub(crate) fn event_loop(clock: Clock, timer: Option<&'static dyn Timer>, place: Place) -> Self {
+        let slot = here();
+        slot.use_clock(clock);
+        let before = LoopBefore {
+            timer: TIMER.replace(timer),
+            blocking_min: slot.blocking_min.replace(0),
+            may_block: slot.may_block.replace(false),
+        };
+        let serial = slot.begin_guard(Held::LOOP, Name::of_the_loop(), place, Some(before));
+        Self { serial, not_send: PhantomData }
+    }
+}
+
 fn leave(slot: &Slot, serial: u64) {
     let find = |guards: &mut Vec<Guarded>| guards.iter().rposition(|guard| guard.serial == serial);
     // Not in the list: its frame ended before it, and undid and reported it then.
     let Some(Some(at)) = with_guards(find) else { return };
-    let base = slot.base.get() as usize;
-    if at < base {
+    if at < slot.base.get() as usize {
         disown(slot, at);
     } else if at + 1 == slot.guards.get() as usize {
         let Some(Some(guard)) = with_guards(Vec::pop) else { return };
-        slot.guards.set(slot.guards.get() - 1);
-        drop(slot.switch(guard.before));
-        if slot.dead.get() > 0 {
-            reap(slot);
-        }
+        slot.end_guard(guard);
     } else {
         unthread(slot, at);
     }
+    slot.catch_up();
 }
 
 /// Dropped before a guard that was entered later in the same frame: what is current stays, and the later guard will
@@ -277,13 +365,26 @@ fn unthread(slot: &Slot, at: usize) {
     let removed = with_guards(|guards| {
         let guard = guards.remove(at);
         let after = &mut guards[at];
+        after.place_before = guard.place_before;
         let own = std::mem::replace(&mut after.before, guard.before);
-        (guard.name, guard.place, own)
+        // What a later loop found was set by this one: it is to restore what this one found.
+        let later = guards[at..].iter_mut().find_map(|guard| guard.event_loop.as_mut());
+        let event_loop = match (guard.event_loop, later) {
+            (Some(found), Some(later)) => {
+                *later = found;
+                None
+            }
+            (found, _) => found,
+        };
+        (guard.name, guard.place, own, event_loop)
     });
     slot.guards.set(slot.guards.get() - 1);
-    if let Some((name, place, own)) = removed {
-        sentinel::report(ReportKind::GuardOutOfOrder, &name, place, "a later guard was still alive");
-        drop(own);
+    if let Some((name, place, before, event_loop)) = removed {
+        if let Some(event_loop) = event_loop {
+            slot.end_loop(event_loop);
+        }
+        let (kind, how) = (ReportKind::GuardOutOfOrder, Misuse::BeforeLater);
+        slot.defer(Deferred::Misuse { kind, name, place, how, before });
     }
 }
 
@@ -291,12 +392,13 @@ fn unthread(slot: &Slot, at: usize) {
 #[cold]
 fn disown(slot: &Slot, at: usize) {
     let found = with_guards(|guards| {
-        guards[at].dead = true;
-        (guards[at].name, guards[at].place)
+        let guard = &mut guards[at];
+        (!std::mem::replace(&mut guard.dead, true)).then_some((guard.name, guard.place))
     });
-    slot.dead.set(slot.dead.get() + 1);
-    if let Some((name, place)) = found {
-        sentinel::report(ReportKind::GuardOutOfOrder, &name, place, "dropped inside another poll or closure");
+    if let Some(Some((name, place))) = found {
+        slot.to_do.set(slot.to_do.get() + 1);
+        let (kind, how) = (ReportKind::GuardOutOfOrder, Misuse::InsideFrame);
+        slot.defer(Deferred::Misuse { kind, name, place, how, before: Held::NOBODY });
     }
 }
 
@@ -344,16 +446,62 @@ mod tests {
         assert!(Context::current().is_sentinel());
     }
 
+    /// The frame ends before the guard of the loop, so it undoes that.
     #[test]
-    fn a_loop_carried_out_of_a_frame_keeps_nothing_lent() {
+    fn u5_a_loop_carried_out_of_a_frame_keeps_nothing_lent() {
         let request = Context::root("GET /x");
-        let id = request.id();
         let carried = request.scope(|| harness::enter_loop(Clock::Auto, None));
         drop(request);
+        assert!(Context::current().is_sentinel());
         drop(carried);
-        // Wrong, as what was carried out was, but alive.
-        assert_eq!(Context::current().id(), id);
-        drop(SLOT.with(|slot| slot.switch(Held::NOBODY)));
+        assert!(Context::current().is_sentinel());
+    }
+
+    #[test]
+    fn u5_a_loop_that_is_forgotten_in_a_frame_hides_no_guard_from_it() {
+        let (lent, entered) = (Context::root("lent"), Context::root("entered"));
+        let mut carried = None;
+        lent.scope(|| {
+            carried = Some(entered.enter());
+            std::mem::forget(harness::enter_loop(Clock::Auto, None));
+        });
+        drop((lent, entered));
+        assert!(Context::current().is_sentinel());
+        drop(carried);
+        assert!(Context::current().is_sentinel());
+    }
+
+    /// The same in a poll, whose context is borrowed from the task's share.
+    #[test]
+    fn u5_a_loop_that_is_forgotten_in_a_poll_hides_no_guard_from_it() {
+        let _loop = harness::enter_loop(Clock::Auto, None);
+        let entered = Context::root("entered");
+        let share = Share::of(&Context::root("polled"));
+        let mut carried = None;
+        harness::poll(&share, Location::caller(), 0, || {
+            carried = Some(entered.enter());
+            std::mem::forget(harness::enter_loop(Clock::Auto, None));
+        });
+        assert_eq!(Context::current().id().as_u64(), share.id());
+        harness::idle();
+        drop((share, carried));
+        assert!(Context::current().is_sentinel());
+    }
+
+    /// Outer loops go first, or in the middle of an inner frame: what each found is put back in the end.
+    #[test]
+    fn loops_that_end_out_of_order_put_back_what_the_first_one_found() {
+        let request = Context::root("GET /x");
+        let guard = request.enter();
+        let first = harness::enter_loop(Clock::Auto, None);
+        let second = harness::enter_loop(Clock::Auto, None);
+        drop(first);
+        let third = harness::enter_loop(Clock::Auto, None);
+        Context::root("inner").scope(|| drop(third));
+        drop(second);
+        assert_eq!(Context::current(), request);
+        drop(guard);
+        assert!(Context::current().is_sentinel());
     }
 
     #[test]

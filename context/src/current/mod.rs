@@ -14,6 +14,7 @@ mod charge;
 #[path = "charge_swap.rs"]
 mod charge;
 
+mod deferred;
 mod frames;
 mod here;
 mod share;
@@ -21,7 +22,7 @@ mod switch;
 mod time;
 
 pub(crate) use charge::stamp;
-
+pub use deferred::report;
 pub use frames::Entered;
 use frames::{Counted, Visit};
 pub(crate) use frames::{Frame, FrameKind};
@@ -33,13 +34,14 @@ use crate::cells::Tally;
 use crate::class::{self, Class, Interned};
 use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::deadline::TimeSource;
-use crate::journal as sentinel;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
 use crate::node::{Context, Node};
 use crate::report::ReportKind;
+use deferred::Deferred;
 use share::NOBODY;
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -68,8 +70,14 @@ pub(crate) struct Slot {
     /// Guards alive on this thread, and how many were when the innermost frame began.
     guards: Cell<u32>,
     base: Cell<u32>,
-    /// Guards dropped in a frame that is not their own, left in the list for their own frame to undo.
-    dead: Cell<u32>,
+    /// What the next [`catch_up`](Self::catch_up) has to do: what was put aside, and guards that were dropped in a frame that
+    /// is not their own, left in the list for their own frame to undo.
+    to_do: Cell<u32>,
+    deferred: Cell<deferred::List>,
+    /// A report is being told: those that this leads to are not.
+    telling: Cell<bool>,
+    /// Hooks are being told, or a report is: switches are not told meanwhile.
+    hooks_off: Cell<bool>,
     /// What the running poll's task waited for the thread, in ticks, until the first context polled in it is charged. Not
     /// above 0: it did not.
     waited: Cell<u64>,
@@ -89,8 +97,8 @@ pub(crate) struct Slot {
     job: Cell<(u64, u64)>,
     /// The thread's voluntary switches, when they were last read.
     voluntary: Cell<u64>,
-    /// Where a slice began, in wall ticks, that goes on in a context which finished in it and ran its hooks meanwhile.
-    tail: Cell<u64>,
+    /// The number of what is current if it finished while it was: see [`begin_tail`](Self::begin_tail). Else 0.
+    tail_of: Cell<u64>,
     /// Numbers for contexts and guards that this thread may give out: next and end.
     ids: Cell<(u64, u64)>,
     /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
@@ -103,17 +111,11 @@ struct Cleanup {
     guards: RefCell<Vec<frames::Guarded>>,
     /// Who wants to know of every context on this thread.
     observers: RefCell<Vec<Observer>>,
-    /// Observers are being told: what they switch themselves is not told.
-    telling: Cell<bool>,
 }
 
 impl Cleanup {
     const fn new() -> Self {
-        Self {
-            guards: RefCell::new(Vec::new()),
-            observers: RefCell::new(Vec::new()),
-            telling: Cell::new(false),
-        }
+        Self { guards: RefCell::new(Vec::new()), observers: RefCell::new(Vec::new()) }
     }
 }
 
@@ -124,12 +126,14 @@ impl Drop for Cleanup {
         SLOT.with(|slot| {
             slot.tell_last(&observers);
             slot.guards.set(0);
-            slot.dead.set(0);
             slot.become_nobody();
             slot.close();
+            slot.catch_up();
         });
         observers.iter().for_each(hooks::remove_finish);
         drop((entries, observers));
+        // Its memory: nothing is put aside from here on.
+        SLOT.with(|slot| drop(ManuallyDrop::into_inner(slot.deferred.take())));
     }
 }
 
@@ -141,7 +145,10 @@ impl Slot {
             place: Cell::new(None),
             guards: Cell::new(0),
             base: Cell::new(0),
-            dead: Cell::new(0),
+            to_do: Cell::new(0),
+            deferred: Cell::new(ManuallyDrop::new(Vec::new())),
+            telling: Cell::new(false),
+            hooks_off: Cell::new(false),
             waited: Cell::new(0),
             clock: ThreadClock::new(),
             ledger: Cell::new(Ledger::limbo()),
@@ -152,7 +159,7 @@ impl Slot {
             may_block: Cell::new(false),
             job: Cell::new((0, 0)),
             voluntary: Cell::new(0),
-            tail: Cell::new(0),
+            tail_of: Cell::new(0),
             ids: Cell::new((0, 0)),
             classes: [const { Cell::new(None) }; CLASS_CACHE],
         }
@@ -180,10 +187,9 @@ impl Slot {
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
         self.ledger.set(ledger);
-        self.begin_at_now();
         self.has_books.set(true);
-        log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
-        // Once more: opening the books, and saying so, is nobody's cost.
+        self.defer(Deferred::Clock(rung));
+        // Last: opening the books is nobody's cost.
         self.begin_at_now();
         true
     }
@@ -220,7 +226,7 @@ impl Slot {
         self.start.set(stamp.cpu.wrapping_sub(charged));
         self.publish(stamp.cpu);
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
-        log::debug!(target: "context::clock", "CPU time of this thread is read by: {rung}");
+        self.defer(Deferred::Clock(rung));
     }
 }
 
@@ -233,25 +239,14 @@ impl Context {
     }
 }
 
-/// Who is to be told of a switch from or to `node`, if nobody is being told already. [`told`] ends it.
-fn observers(node: &Node) -> Option<Vec<Observer>> {
-    let all = CLEANUP.try_with(|cleanup| {
-        if cleanup.telling.replace(true) {
-            return None;
-        }
-        let thread = cleanup.observers.borrow();
-        Some(thread.iter().cloned().chain(node.observers()).collect())
-    });
-    all.ok().flatten()
-}
-
-fn told() {
-    let _ = CLEANUP.try_with(|cleanup| cleanup.telling.set(false));
+/// Who is to be told of every context on this thread.
+fn observers() -> Vec<Observer> {
+    CLEANUP.try_with(|cleanup| cleanup.observers.borrow().clone()).unwrap_or_default()
 }
 
 /// Tells `observer` of every context on this thread from here on, beginning with the one that is current.
 pub(crate) fn add_observer(observer: Observer) {
-    SLOT.with(|slot| slot.tell_one(&observer, |hooks, context| hooks.on_resume(context)));
+    SLOT.with(|slot| slot.tell_each(vec![observer.clone()], |hooks, context| hooks.on_resume(context)));
     let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push(observer));
 }
 
@@ -265,7 +260,7 @@ pub(crate) fn remove_observer(observer: &Observer) -> bool {
     };
     let removed = CLEANUP.try_with(remove).unwrap_or(false);
     if removed {
-        SLOT.with(|slot| slot.tell_one(observer, |hooks, context| hooks.on_suspend(context)));
+        SLOT.with(|slot| slot.tell_each(vec![observer.clone()], |hooks, context| hooks.on_suspend(context)));
     }
     removed
 }
@@ -325,6 +320,7 @@ pub(crate) fn settle() {
     SLOT.with(|slot| {
         if slot.ready() {
             slot.settle_now();
+            slot.catch_up();
         }
     });
 }
@@ -361,6 +357,11 @@ pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
         slot.ready();
         let ledger = slot.books()?;
         slot.settle_resynced();
+        if slot.to_do.get() != 0 {
+            slot.catch_up();
+            // What the telling cost belongs to the same moment as what is read now.
+            slot.settle_resynced();
+        }
         Some((ledger, slot.last_cpu().wrapping_sub(slot.start.get())))
     })
 }
@@ -370,19 +371,19 @@ pub(crate) fn ledger() -> Option<&'static Ledger> {
     SLOT.with(Slot::books)
 }
 
-/// Reports blocking calls from `min` ns on; 0 for none. Returns what it was.
-pub(crate) fn watch_blocking(min: u64) -> u64 {
+/// Reports blocking calls from `min` ns on, until the loop on this thread ends.
+pub(crate) fn watch_blocking(min: u64) {
     SLOT.with(|slot| {
-        if min != 0 && slot.ready() {
+        if slot.ready() {
             slot.voluntary.set(slot.clock.voluntary_switches());
         }
-        slot.blocking_min.replace(min)
-    })
+        slot.blocking_min.set(min);
+    });
 }
 
-/// Whether time off the CPU is left out of `blocked` on this thread. Returns what it was.
-pub(crate) fn may_block(may_block: bool) -> bool {
-    SLOT.with(|slot| slot.may_block.replace(may_block))
+/// Leaves time off the CPU out of `blocked` on this thread, until its loop ends.
+pub(crate) fn may_block() {
+    SLOT.with(|slot| slot.may_block.set(true));
 }
 
 /// A job begins on this thread. Returns what was noted of the one around it, for [`end_job`].
@@ -415,6 +416,7 @@ pub(crate) fn resync_if_blind() {
     SLOT.with(|slot| {
         if slot.clock.blind_to_blocking() {
             slot.settle_resynced();
+            slot.catch_up();
         }
     });
 }
@@ -427,9 +429,13 @@ pub(crate) fn manual_advance(cpu: u64, wall: u64) {
     SLOT.with(|slot| slot.clock.manual_advance(cpu, wall));
 }
 
-/// The slice that began just now is the rest of one in which its context finished.
-pub(crate) fn begin_tail() {
-    SLOT.with(|slot| slot.tail.set(slot.clock.last_wall()));
+/// `node` has just finished. If it is current, what runs in it from here to the next switch is its tail.
+pub(crate) fn begin_tail(node: &Node) {
+    SLOT.with(|slot| {
+        if slot.current_node().is_some_and(|current| std::ptr::eq(current, node)) {
+            slot.begin_tail();
+        }
+    });
 }
 
 /// The loop's own account is current from here on.
@@ -445,7 +451,7 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
     SLOT.with(|slot| {
         let Some(node) = share.own_node() else { return poll_elsewhere(slot, share, place, woken, f) };
         charge::resume(slot, share, node, place, woken);
-        let visit = Visit { slot, share };
+        let visit = Visit::begin(slot, share);
         let unwinding = Counted { slot, share };
         let output = f();
         std::mem::forget(unwinding);
@@ -470,7 +476,7 @@ fn check_budget(share: &Share) {
 fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: impl FnOnce() -> R) -> R {
     slot.resume_elsewhere(share, place, woken);
     let output = {
-        let _visit = Visit { slot, share };
+        let _visit = Visit::begin(slot, share);
         let _counted = Counted { slot, share };
         f()
     };
@@ -485,7 +491,7 @@ fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: im
 pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R {
     SLOT.with(|slot| {
         slot.put(share, place);
-        let _visit = Visit { slot, share };
+        let _visit = Visit::begin(slot, share);
         f()
     })
 }
@@ -536,12 +542,8 @@ impl Slot {
                 class
             }
             Interned::Refused(other) => {
-                sentinel::report(
-                    ReportKind::TooManyClasses,
-                    &other.name,
-                    place,
-                    &format!("no room for {name:?}"),
-                );
+                let detail = format!("no room for {name:?}");
+                report(ReportKind::TooManyClasses, &other.name, place, &detail);
                 other
             }
         }

@@ -64,12 +64,10 @@ impl Share {
         }
         let node = context.as_ptr();
         if is_own(context) {
-            let shares = &context.node().shares;
-            let before = shares.load(Relaxed);
-            if before == 0 {
+            if context.node().shares.load(Relaxed) == 0 {
                 std::mem::forget(context.clone());
             }
-            shares.store(before + 1, Relaxed);
+            count_share(context.node());
             Self::from_raw(node.as_ptr())
         } else {
             std::mem::forget(context.clone());
@@ -166,8 +164,9 @@ impl Held {
     #[inline]
     pub(super) fn share(&self) -> Share {
         if let Some(node) = self.own_node().filter(|node| node.shares.load(Relaxed) != 0) {
-            node.shares.store(node.shares.load(Relaxed) + 1, Relaxed);
-            return Share::from_raw(node);
+            count_share(node);
+            // From what the slot holds, not from the borrow: the last share frees the node through its address.
+            return Share::from_raw(without_owner(self.0));
         }
         target(self.0).map_or_else(Share::nobody, |target| Share::of(&target))
     }
@@ -196,16 +195,29 @@ impl Held {
         self.0 == LOOP
     }
 
-    /// The handle that stands behind it, not to be dropped.
-    pub(super) fn target(&self) -> Option<ManuallyDrop<Context>> {
-        target(self.0)
+    /// Whether it counts.
+    #[inline]
+    pub(super) fn is_owned(&self) -> bool {
+        self.0.addr() & OWNED != 0
+    }
+
+    /// Whether nothing else counts it, so that the context ends with this. Another thread may have dropped the last handle
+    /// but this one at this moment: then it says no.
+    pub(super) fn is_last(&self) -> bool {
+        let is_last_share = self.own_node().is_none_or(|node| node.shares.load(Relaxed) == 1);
+        self.is_owned() && is_last_share && self.node().is_some_and(Node::has_one_handle)
+    }
+
+    /// Which node, if any.
+    pub(super) fn address(&self) -> Option<NonNull<Node>> {
+        address_of(self.0)
     }
 }
 
 impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
-        if self.0.addr() & OWNED != 0 {
+        if self.is_owned() {
             drop(Share::from_raw(self.0.map_addr(|addr| addr & !OWNED)));
         }
     }
@@ -239,6 +251,20 @@ pub(super) fn without_owner(raw: *const Node) -> *const Node {
     raw.map_addr(|addr| addr & !OWNED)
 }
 
+/// How many shares there may be: far from where the count would wrap, as no more than one is made at a time.
+const SHARES_MAX: u32 = u32::MAX / 2;
+
+/// Counts one more share. Aborts, as `Arc` does, if so many were forgotten that the count would wrap: then it would say
+/// that the last one went while others are there.
+#[inline(always)]
+fn count_share(node: &Node) {
+    let before = node.shares.load(Relaxed);
+    if before >= SHARES_MAX {
+        std::process::abort();
+    }
+    node.shares.store(before + 1, Relaxed);
+}
+
 fn is_own(context: &Context) -> bool {
     context.node().birth.owner == SLOT.with(|slot| slot.id.get())
 }
@@ -247,7 +273,7 @@ impl Clone for Share {
     #[inline]
     fn clone(&self) -> Self {
         let Some(node) = self.own_node() else { return clone_elsewhere(self.node) };
-        node.shares.store(node.shares.load(Relaxed) + 1, Relaxed);
+        count_share(node);
         Self::from_raw(self.node)
     }
 }
@@ -342,6 +368,29 @@ mod tests {
         harness::poll(&next, Location::caller(), 0, || assert_ne!(Context::current().id(), id));
         harness::idle();
         assert_eq!(context.own_usage().cpu.as_nanos(), 5);
+    }
+
+    /// In a process of its own, which aborts.
+    #[test]
+    #[cfg_attr(miri, ignore = "starts a process")]
+    fn u6_a_count_of_shares_that_would_wrap_aborts() {
+        const NAME: &str = "current::share::tests::u6_a_count_of_shares_that_would_wrap_aborts";
+        if std::env::var_os("BURSAR_U6_CHILD").is_some() {
+            let share = Share::of(&Context::root("forgotten shares"));
+            // As if so many had been made and forgotten, which takes seconds.
+            share.own_node().unwrap().shares.store(SHARES_MAX - 1, Relaxed);
+            std::mem::forget(share.clone());
+            println!("the last that fits");
+            std::mem::forget(share.clone());
+            println!("one too many");
+            return;
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child =
+            child.args([NAME, "--exact", "--nocapture"]).env("BURSAR_U6_CHILD", "1").output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains("the last that fits") && !said.contains("one too many"), "{said}");
+        assert!(!child.status.success());
     }
 
     #[test]

@@ -2,19 +2,21 @@
 //!
 //! Slices chain: the end of one is the start of the next, so nothing falls between. The switch costs one reading of
 //! the clock; none when the next poll is for the same context as the last.
+//!
+//! Nothing runs inside a switch. What is found here (late work, a blocking call) is put aside, and no function of this file
+//! calls a logger, a listener, a hook or a destructor, or can unwind; [`deferred`](super::deferred) has the rule. A caller
+//! of [`Slot::switch`] catches up when its own cells are set, and drops what was current after that.
 #![allow(unsafe_code)]
 
+use super::deferred::{Deferred, release};
 use super::share::{Held, LOOP, Share, address_of, is_plain, without_owner};
 use super::{Place, Slot, charge};
 use crate::clock::{Rung, Stamp};
-use crate::journal as sentinel;
-use crate::node::hooks::{self, Hooks, Observer};
+use crate::node::Node;
+use crate::node::hooks;
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Node, contain};
-use crate::report::ReportKind;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 impl Slot {
     /// Charges the slice that ends at `now`, and begins the next. `began`: the wall ticks at which it began.
@@ -79,6 +81,7 @@ impl Slot {
             return;
         }
         self.settle_now();
+        self.catch_up();
     }
 
     /// Was it preempted, or did it give up the CPU of its own accord? Only the kernel's count of voluntary switches
@@ -90,8 +93,7 @@ impl Slot {
             return;
         };
         let place = self.place.get().unwrap_or(node.birth.place);
-        let detail = format!("the thread slept for {:?}", Duration::from_nanos(off));
-        sentinel::report(ReportKind::BlockingCall, &node.name(), place, &detail);
+        self.defer(Deferred::BlockingCall { name: node.name(), place, off });
     }
 
     fn charge(&self, ledger: &Ledger, ns: u64, began: u64) {
@@ -106,7 +108,8 @@ impl Slot {
     /// Another thread's context, or a finished one.
     ///
     /// The slice in which a context finishes has a tail: the way back from `finish` to the loop. It is charged as late
-    /// like any other, but not reported: nobody did anything wrong.
+    /// like any other, but not reported: nobody did anything wrong. It is one tail however often it is cut, by a
+    /// preemption or by a reading of the books, until something else becomes current.
     #[cold]
     fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
         let Some(finished) = node.control.finished_at() else {
@@ -116,70 +119,23 @@ impl Slot {
         };
         node.abroad().shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);
-        if ns == 0 || began <= finished || began == self.tail.get() {
+        if began <= finished {
+            self.tail_of.set(node.id);
+        }
+        if ns == 0 || self.tail_of.get() == node.id {
             return;
         }
         let age = self.clock.ticks_to_ns(self.clock.last_wall().saturating_sub(finished));
         let place = self.place.get().unwrap_or(node.birth.place);
-        let detail = format!(
-            "finished {:?} ago, work that began at {place} still charges it",
-            Duration::from_nanos(age)
-        );
-        let cpu = Duration::from_nanos(ns);
-        sentinel::report_cpu(ReportKind::LateWork, &node.name(), place, &detail, cpu);
+        self.defer(Deferred::LateWork { name: node.name(), place, age, cpu: ns });
     }
 
-    /// Makes `next` current. Returns what was: owned, unless something below on the stack lends it.
-    #[inline]
-    pub(super) fn switch_to(&self, next: Held) -> Held {
-        let before = self.switch(next);
-        if self.lends.get() { before } else { before.into_owned() }
-    }
-
-    /// The same, for who drops what was current at once.
-    #[inline(always)]
-    pub(super) fn switch(&self, next: Held) -> Held {
-        let next = next.into_raw();
-        Held::from_raw(if hooks::anyone() { self.switch_observed(next) } else { charge::swap(self, next) })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn switch_observed(&self, next: *const Node) -> *const Node {
-        // What is held of one context may differ by its marks.
-        if address_of(self.current.get()) == address_of(next) {
-            return charge::swap(self, next);
-        }
-        self.tell(|hooks, context| hooks.on_suspend(context));
-        let before = charge::swap(self, next);
-        self.tell(|hooks, context| hooks.on_resume(context));
-        before
-    }
-
-    /// Tells the observers of what is current; not of switches that they make themselves.
-    fn tell(&self, what: impl Fn(&dyn Hooks, &Context)) {
-        let current = ManuallyDrop::new(Held::from_raw(self.current.get()));
-        let Some(context) = current.target() else { return };
-        let Some(observers) = super::observers(context.node()) else { return };
-        for observer in observers {
-            contain(context.node().name(), context.place(), || what(&*observer.0, &context));
-        }
-        super::told();
-    }
-
-    /// Tells one observer of what is current: where it begins or ends to observe.
-    pub(super) fn tell_one(&self, observer: &Observer, what: impl Fn(&dyn Hooks, &Context)) {
-        let current = ManuallyDrop::new(Held::from_raw(self.current.get()));
-        if let Some(context) = current.target() {
-            contain(context.node().name(), context.place(), || what(&*observer.0, &context));
-        }
-    }
-
-    /// The thread ends with a context current, by a forgotten guard: that is a suspend too.
-    pub(super) fn tell_last(&self, observers: &[Observer]) {
-        let Some(node) = self.current_node().filter(|_| hooks::anyone()) else { return };
-        for observer in observers.iter().cloned().chain(node.observers()) {
-            self.tell_one(&observer, |hooks, context| hooks.on_suspend(context));
+    /// What is current has just finished: the rest of its slice is its tail. The next poll is none of it, even if it is for
+    /// the same context: the slot owns what it holds from here on, so that it is not found to be the same.
+    pub(super) fn begin_tail(&self) {
+        if let Some(node) = self.current_node() {
+            self.tail_of.set(node.id);
+            self.current.set(Held::from_raw(self.current.get()).into_owned().into_raw());
         }
     }
 
@@ -231,8 +187,12 @@ impl Slot {
     #[inline(never)]
     fn swap_unusual(&self, next: *const Node) {
         let now = self.ready().then(|| self.settle_now());
-        if let Some(node) = self.current_node() {
+        // Only the owner's thread knows when its own task was last switched out.
+        if let Some(node) = self.current_node().filter(|node| node.birth.owner == self.id.get()) {
             node.last_out.set(self.clock.last_wall());
+        }
+        if address_of(self.current.get()) != address_of(next) {
+            self.tail_of.set(0);
         }
         self.current.set(next);
         if let Some(now) = now {
@@ -243,7 +203,8 @@ impl Slot {
     /// Puts `share` in place, if it is not, for something that is no poll.
     #[inline]
     pub(super) fn put(&self, share: &Share, place: Place) {
-        if self.current.get() != share.node {
+        // What the slot owns stays so: see `begin_tail`.
+        if without_owner(self.current.get()) != share.node {
             self.put_now(share);
         } else if self.clock.may_have_left() {
             self.settle_interrupted();
@@ -252,7 +213,9 @@ impl Slot {
     }
 
     fn put_now(&self, share: &Share) {
-        drop(self.switch(Held::of(share)));
+        let before = self.switch(Held::of(share));
+        self.catch_up();
+        release(before);
     }
 
     /// Puts `share`, which is `node`'s, in place for one poll, and measures the time its task waited for the thread.
@@ -283,17 +246,12 @@ impl Slot {
     #[cold]
     #[inline(never)]
     fn resume_with_care(&self, share: &Share, node: &Node, woken: u64) {
-        if hooks::anyone() {
-            drop(self.switch(Held::of(share)));
-        } else {
-            let before = self.current.get();
-            // The task that was polled before was the last one of its context.
-            if self.swap_plainly(without_owner(before), share.node).is_none() {
-                self.swap_unusual(share.node);
-            }
-            drop(Held::from_raw(before));
-        }
+        let before = self.switch(Held::of(share));
+        self.tail_of.set(0);
         self.wait_since(if woken == 0 { node.last_out.get() } else { woken });
+        self.catch_up();
+        // Owned if the task that was polled before was the last one of its context.
+        release(before);
     }
 
     /// The poll that begins was waited for since then. (It may be later than the last stamp: see `count_own_poll`.)
@@ -306,6 +264,10 @@ impl Slot {
     #[cold]
     #[inline(never)]
     pub(super) fn resume_elsewhere(&self, share: &Share, place: Place, woken: u64) {
+        if self.tail_of.replace(0) != 0 {
+            self.settle_now();
+            self.tail_of.set(0);
+        }
         self.put(share, place);
         if woken != 0 {
             self.wait_since(woken);
@@ -376,14 +338,23 @@ impl Slot {
         ManuallyDrop::new(Held::from_raw(self.current.get())).share()
     }
 
+    /// The same; the account of the loop, too.
+    pub(super) fn share_or_loop(&self) -> Share {
+        if self.current.get() == LOOP { Share::bookkeeping() } else { self.share() }
+    }
+
     #[inline]
     pub(super) fn idle(&self) {
         if self.current.get() != LOOP {
-            drop(self.switch(Held::LOOP));
+            let before = self.switch(Held::LOOP);
+            self.catch_up();
+            release(before);
         }
     }
 
     pub(super) fn become_nobody(&self) {
-        drop(self.switch(Held::NOBODY));
+        let before = self.switch(Held::NOBODY);
+        self.catch_up();
+        release(before);
     }
 }

@@ -217,7 +217,7 @@ impl Control {
     }
 
     #[inline]
-    pub(super) fn has_aside(&self) -> bool {
+    pub(crate) fn has_aside(&self) -> bool {
         self.aside.get().is_some()
     }
 
@@ -248,6 +248,15 @@ impl fmt::Debug for Control {
             .field("finished_at", &self.finished_at())
             .field("cancelled", &self.cancelled())
             .finish_non_exhaustive()
+    }
+}
+
+impl Aside {
+    /// Whether there is anything in it that may have a destructor of the user's.
+    pub(crate) fn has_user_code(&self) -> bool {
+        let Extras { values, fields: _, deadline: _, cpu_budget: _, observers } = &self.extras;
+        let is_plain = values.is_empty() && observers.is_empty();
+        !is_plain || self.hooked.load(Ordering::Relaxed) || !self.rare.lock().waiters.is_empty()
     }
 }
 

@@ -24,14 +24,12 @@ use crate::cancel::{Cancelled, Reason};
 use crate::cells::Tally;
 use crate::class;
 use crate::deadline::{Deadline, Readings};
-use crate::journal as sentinel;
-use crate::report::ReportKind;
 use crate::value::Key;
 use hooks::Observer;
 use ledger::{Ledger, RunningSlice};
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, Location};
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
@@ -208,7 +206,7 @@ impl Node {
     /// woken.
     fn wake(&self, wakers: Vec<Waker>) {
         for waker in wakers {
-            contain(self.name(), self.birth.place, || waker.wake());
+            self.contain(|| waker.wake());
         }
     }
 
@@ -252,7 +250,7 @@ impl Node {
 
     /// Ends it, once: from here on work in it is late. Returns whether this call did it.
     ///
-    /// The caller has charged the running slice before and calls [`run_finish_hooks`](Self::run_finish_hooks) after.
+    /// The caller has charged the running slice before and calls [`run_finish_hooks`](UserCode::run_finish_hooks) after.
     pub(crate) fn finish(&self, now: u64) -> bool {
         if self.id == 0 || !self.control.finish(now) {
             return false;
@@ -269,23 +267,6 @@ impl Node {
     /// Whether anyone is to be told of the end: hooks, those who wait, or children. Most contexts have none of them.
     pub(crate) fn has_finish_work(&self) -> bool {
         hooks::anyone() || self.control.has_finish_work() || self.has_children()
-    }
-
-    /// Runs the hooks of `context`, which is this node, with the final total. A panic in one is reported and does not
-    /// keep the others from running.
-    pub(crate) fn run_finish_hooks(&self, context: &Context) {
-        let hooks = self.control.take_hooks();
-        let observers = if hooks::anyone() { hooks::finish_observers() } else { Vec::new() };
-        if hooks.is_empty() && observers.is_empty() && self.observers().next().is_none() {
-            return;
-        }
-        let usage = self.total(&[]).tally.into();
-        for hook in hooks {
-            contain(self.name(), self.birth.place, || hook(&usage));
-        }
-        for observer in observers.into_iter().chain(self.observers()) {
-            contain(self.name(), self.birth.place, || observer.0.on_finish(context, &usage));
-        }
     }
 
     /// Ends the waits in a context that has finished, and cancels what is left below it.
@@ -318,6 +299,11 @@ pub struct Name {
 }
 
 impl Name {
+    /// The account of an event loop, which is no context.
+    pub(crate) fn of_the_loop() -> Self {
+        Self { class: "(runtime)", id: 0 }
+    }
+
     /// The number of the context.
     pub fn id(self) -> Id {
         Id(self.id)
@@ -356,19 +342,16 @@ fn fold(node: &Node, address: NonNull<Node>) {
     tree::unlink(node, address, || tree::without_children(node));
 }
 
-/// Runs user code whose panic must not reach the code around it.
-pub(crate) fn contain(name: Name, place: &'static Location<'static>, f: impl FnOnce()) {
-    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(f)) {
-        sentinel::report(ReportKind::UnhandledPanic, &name, place, panic_message(&*panic));
-        // A payload whose destructor panics has had its say.
-        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    }
-}
+/// User code that the end of a context leads to. `current` implements it, since it knows in which context that code runs.
+pub(crate) trait UserCode {
+    /// Runs the finish hooks of `context` with its final total.
+    fn run_finish_hooks(context: &Context);
 
-/// The text of a panic, if it has one.
-pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&'static str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
+    /// Runs user code that concerns this context. A panic in it is reported and goes no further.
+    fn contain(&self, f: impl FnOnce());
+
+    /// Drops what a context was made with.
+    fn discard(name: Name, place: &'static Location<'static>, aside: Box<Aside>);
 }
 
 impl PartialEq for Context {

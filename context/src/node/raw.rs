@@ -14,11 +14,11 @@
 //! each context would pay two more atomic operations.
 #![allow(unsafe_code)]
 
-use super::Name;
 use super::control::{Aside, Control};
 use super::late::Late;
 use super::ledger::Ledger;
 use super::tree;
+use super::{Name, UserCode};
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::{self, Class};
 use std::panic::Location;
@@ -100,6 +100,11 @@ impl Node {
     #[inline]
     pub(super) fn has_more(&self) -> bool {
         self.abroad_if_any().is_some() || self.control.has_aside()
+    }
+
+    /// Whether there is one handle of it, the caller's. (All shares together are one.)
+    pub(crate) fn has_one_handle(&self) -> bool {
+        self.handles.load(Ordering::Relaxed) == 1
     }
 
     /// The total usage of children that are gone, if there were any.
@@ -303,7 +308,7 @@ fn retire(mut dying: NonNull<Node>) {
         // SAFETY: rule 1: handles are zero, or the one that is being dropped, and only this call ends it; the registry
         // still shows it (rule 3).
         let node = unsafe { dying.as_ref() };
-        if super::finish_at_last(node) && is_kept(dying, Node::run_finish_hooks) {
+        if super::finish_at_last(node) && is_kept(dying, <Node as UserCode>::run_finish_hooks) {
             // It is finished, and retires when that handle goes.
             return;
         }
@@ -316,9 +321,10 @@ fn retire(mut dying: NonNull<Node>) {
         let (parent, aside, abroad) = unsafe { dying.as_mut() }.end();
         live.nodes.give(dying);
         drop(live);
-        if aside.is_some() | abroad.is_some() {
-            // User code: destructors of values. After the books are closed, outside all locks.
-            super::contain(name, place, || drop((aside, abroad)));
+        drop(abroad);
+        if let Some(aside) = aside {
+            // Destructors of values: after the books are closed, outside all locks.
+            <Node as UserCode>::discard(name, place, aside);
         }
         let Some(parent) = parent else { return };
         let parent = std::mem::ManuallyDrop::new(parent);
@@ -330,11 +336,11 @@ fn retire(mut dying: NonNull<Node>) {
 }
 
 /// Lends `hooks` a handle of a node that has none left. Whether they kept one.
-fn is_kept(node: NonNull<Node>, hooks: fn(&Node, &Context)) -> bool {
+fn is_kept(node: NonNull<Node>, hooks: fn(&Context)) -> bool {
     let lent = std::mem::ManuallyDrop::new(Context(node));
     // Nobody else has a handle to count (rule 1), and those that hooks make are made from this one.
     lent.node().handles.store(1, Ordering::Relaxed);
-    hooks(lent.node(), &lent);
+    hooks(&lent);
     lent.node().handles.fetch_sub(1, Ordering::AcqRel) != 1
 }
 

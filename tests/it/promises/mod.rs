@@ -1,4 +1,4 @@
-//! P1 to P22 of the design, sentence by sentence.
+//! P1 to P23 of the design, sentence by sentence.
 
 mod accounts;
 mod attribution;
@@ -21,6 +21,7 @@ mod rollup;
 mod shutdown;
 mod silence;
 mod silence_unread;
+mod switch;
 mod testing;
 mod values;
 mod wakers;
