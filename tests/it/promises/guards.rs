@@ -6,7 +6,7 @@ use crate::books::{
 use crate::promise::both;
 use crate::trace::panic_quietly;
 use crate::watch::Watch;
-use context::{Context, Entered, ReportKind};
+use context::{Clock, Context, Entered, ReportKind, harness};
 use runtime::{Runtime, yield_now};
 use std::cell::RefCell;
 use std::panic::catch_unwind;
@@ -296,5 +296,29 @@ fn p05_a_guards_time_is_its_contexts_and_no_more_after_the_poll() {
             assert_eq!((task.own_usage().cpu, guarded.own_usage().cpu), (ns(101), ns(10)));
             assert_eq!(watch.kinds(), [ReportKind::GuardAcrossAwait]);
         });
+    });
+}
+
+/// Beyond the poll nothing is its context's any more, though the slice of the task goes on until the next switch.
+#[test]
+fn p05_a_guard_that_outlives_its_poll_is_undone_at_its_end_and_not_at_the_next_switch() {
+    on_manual_clock(|| {
+        let watch = Watch::here();
+        let (task, guarded) = (Context::root("p05 task"), Context::root("p05 guarded"));
+        let _loop = harness::enter_loop(Clock::Manual, None);
+        let share = harness::Share::of(&task);
+        let place = std::panic::Location::caller();
+        let guard = harness::poll(&share, place, 0, || {
+            let guard = guarded.enter();
+            pass(1);
+            guard
+        });
+        assert_eq!(Context::current(), task);
+        pass(10);
+        drop(guard);
+        pass(100);
+        harness::idle();
+        assert_eq!((task.own_usage().cpu, guarded.own_usage().cpu), (ns(110), ns(1)));
+        assert_eq!(watch.kinds(), [ReportKind::GuardAcrossAwait]);
     });
 }

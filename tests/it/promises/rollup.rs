@@ -237,3 +237,38 @@ fn p08_a_child_that_ends_on_another_thread_is_folded_into_its_parent() {
         assert_eq!((cpu(&root), root.finish().cpu), ((0, 1_111), ns(1_111)));
     });
 }
+
+/// What polls write, and what they do not, each kind alone and both.
+#[test]
+fn p08_a_new_context_has_nothing_of_the_one_whose_memory_it_has() {
+    on_manual_clock(|| {
+        manual_runtime().block_on(async {
+            let polled = |context: &Context| {
+                let task = runtime::spawn_in(context, async {
+                    pass(3);
+                    context::harness::advance_manual_clock(1, 50);
+                });
+                pass(7);
+                task
+            };
+            let mut charged = Usage::default();
+            charged.db.rows = 4;
+            charged.blocking.jobs = 5;
+            for (polls, charges) in [(true, false), (false, true), (true, true), (true, false)] {
+                let context = Context::root("p08 old");
+                if polls {
+                    polled(&context).await.unwrap();
+                    let used = context.own_usage();
+                    assert_eq!((used.cpu, used.polls, used.queued, used.blocked), (ns(4), 1, ns(7), ns(49)));
+                }
+                if charges {
+                    context.charge(charged);
+                    assert_eq!(context.own_usage().db.rows, 4);
+                }
+                drop(context);
+                let new = Context::root("p08 new");
+                assert_eq!((new.own_usage(), new.usage()), (Usage::default(), Usage::default()));
+            }
+        });
+    });
+}

@@ -5,7 +5,7 @@ use crate::trace::{PanicOnDrop, panic_quietly};
 use crate::watch::Watch;
 use context::{Context, ReportKind};
 use runtime::{Runtime, yield_now};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -208,4 +208,42 @@ fn p17_a_listener_that_panics_harms_nobody() {
     drop(context::db::begin("p17"));
     drop(listening);
     assert_eq!(watch.kinds(), [ReportKind::TransactionInSentinel]);
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what the sentinel logs on each thread.
+struct Lines;
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target() == context::sentinel::LOG_TARGET {
+            let _ = LINES.try_with(|lines| lines.borrow_mut().push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The first time, then at every power of two.
+#[test]
+fn p17_what_is_reported_again_and_again_is_logged_ever_more_rarely() {
+    log::set_logger(&Lines).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    on_own_thread(|| {
+        let place = std::panic::Location::caller();
+        let logged = |times: u32| {
+            (0..times).for_each(|_| {
+                context::sentinel::report(ReportKind::UnhandledError, &"p17 logged", place, "again");
+            });
+            LINES.take().len()
+        };
+        assert_eq!([1, 1, 1, 1, 4, 8, 47, 1].map(logged), [1, 1, 0, 1, 1, 1, 1, 1]);
+    });
 }
