@@ -389,3 +389,6 @@ pub fn accounts() -> Option<Accounts> {
         rung: current::rung()?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,12 @@ impl Manual {
         self.left.set(self.left.get() || wall > cpu);
     }
 
+    /// The clock was ahead by so much.
+    #[cfg(test)]
+    pub(super) fn go_back(&self, cpu: u64) {
+        self.cpu.set(self.cpu.get() - cpu);
+    }
+
     /// Off the CPU for `wall`, of its own will.
     pub(super) fn block(&self, wall: u64) {
         self.switches.set(self.switches.get() + 1);

@@ -218,6 +218,12 @@ impl ThreadClock {
         }
     }
 
+    /// Manual rung: it was ahead by `cpu` ns.
+    #[cfg(test)]
+    pub(crate) fn manual_go_back(&self, cpu: u64) {
+        self.manual.go_back(cpu);
+    }
+
     /// Manual rung: a blocking call of `wall` ns. Does nothing on another rung.
     pub(crate) fn manual_block(&self, wall: u64) {
         debug_assert!(self.is_manual(), "only the manual clock can be advanced");

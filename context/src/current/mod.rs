@@ -425,6 +425,11 @@ pub(crate) fn manual_block(wall: u64) {
     SLOT.with(|slot| slot.clock.manual_block(wall));
 }
 
+#[cfg(test)]
+pub(crate) fn manual_go_back(cpu: u64) {
+    SLOT.with(|slot| slot.clock.manual_go_back(cpu));
+}
+
 pub(crate) fn manual_advance(cpu: u64, wall: u64) {
     SLOT.with(|slot| slot.clock.manual_advance(cpu, wall));
 }
