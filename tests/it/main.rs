@@ -15,6 +15,7 @@ mod house;
 mod http;
 mod ids;
 mod meter;
+mod mutants;
 mod promise;
 mod promises;
 mod random;

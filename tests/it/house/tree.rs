@@ -39,7 +39,7 @@ pub(super) fn top_level() -> Vec<String> {
 }
 
 /// The text of a file that must be there.
-pub(super) fn text(path: &str) -> &'static str {
+pub(crate) fn text(path: &str) -> &'static str {
     let found = TEXTS.iter().find(|file| file.path == path);
     &found.unwrap_or_else(|| panic!("{path} is missing")).text
 }
