@@ -12,5 +12,5 @@ async fn main() -> std::io::Result<()> {
         .layer(ContextLayer::axum());
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     println!("listening on http://{}", listener.local_addr()?);
-    serve(listener, app).with_graceful_shutdown(async { drop(runtime::signal::ctrl_c().await) }).await
+    serve(listener, app).with_graceful_shutdown(async { drop(runtime::signal::terminate().await) }).await
 }
