@@ -91,24 +91,56 @@ pub(crate) fn listeners() -> Vec<Listener> {
 pub(crate) fn enter(kind: ReportKind, context: String, place: Place, detail: &str, cpu: Duration) -> Report {
     COUNT.fetch_add(1, Relaxed);
     let now = SystemTime::now();
-    let fresh = || Report {
-        kind,
-        context: context.clone(),
-        place,
-        detail: detail.to_owned(),
-        count: 0,
-        cpu: Duration::ZERO,
-        first_seen: now,
-        last_seen: now,
+    let detail = detail.to_owned();
+    let one = Report { kind, context, place, detail, count: 1, cpu, first_seen: now, last_seen: now };
+    itemise(&mut REPORTS.lock(), PLACES_MAX, one)
+}
+
+/// Enters `one` in a ledger of at most `max` kinds and places. The ledger keeps the first report of a place; what is
+/// returned, for the listeners, is this one with the sums.
+fn itemise(ledger: &mut HashMap<(ReportKind, Place), Report>, max: usize, one: Report) -> Report {
+    let key = (one.kind, one.place);
+    let Some(entry) = ledger.get_mut(&key) else {
+        if ledger.len() < max {
+            ledger.insert(key, one.clone());
+        }
+        return one;
     };
-    let mut reports = REPORTS.lock();
-    if reports.len() >= PLACES_MAX && !reports.contains_key(&(kind, place)) {
-        return Report { count: 1, cpu, ..fresh() };
+    entry.count += one.count;
+    entry.cpu += one.cpu;
+    entry.last_seen = one.last_seen;
+    Report { count: entry.count, cpu: entry.cpu, first_seen: entry.first_seen, ..one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(kind: ReportKind, place: Place) -> Report {
+        let now = SystemTime::now();
+        let (context, detail) = ("p17".to_owned(), String::new());
+        Report {
+            kind,
+            context,
+            place,
+            detail,
+            count: 1,
+            cpu: Duration::ZERO,
+            first_seen: now,
+            last_seen: now,
+        }
     }
-    let report = reports.entry((kind, place)).or_insert_with(fresh);
-    report.count += 1;
-    report.cpu += cpu;
-    report.last_seen = now;
-    // The ledger keeps the first of a place; who listens hears of this one.
-    Report { count: report.count, cpu: report.cpu, first_seen: report.first_seen, ..fresh() }
+
+    #[test]
+    fn p17_the_ledger_of_reports_is_bounded_and_goes_on_counting_what_is_in_it() {
+        let mut ledger = HashMap::new();
+        let here = Location::caller();
+        let mut count = |kind| itemise(&mut ledger, 2, one(kind, here)).count;
+        use ReportKind::{LateWork, SlowPoll, UnhandledPanic};
+        assert_eq!([LateWork, SlowPoll, LateWork].map(&mut count), [1, 1, 2]);
+        assert_eq!([UnhandledPanic, UnhandledPanic, SlowPoll].map(&mut count), [1, 1, 2], "no room");
+        let mut kept: Vec<_> = ledger.into_iter().map(|((kind, _), report)| (kind, report.count)).collect();
+        kept.sort_by_key(|(_, count)| *count);
+        assert!(kept.len() == 2 && kept.iter().all(|(_, count)| *count == 2), "{kept:?}");
+    }
 }
