@@ -14,6 +14,7 @@ mod hangs;
 mod house;
 mod http;
 mod ids;
+mod logger;
 mod meter;
 mod mutants;
 mod promise;

@@ -1,6 +1,7 @@
 //! P17: nothing fails in silence, and the loop survives.
 
 use crate::books::on_own_thread;
+use crate::logger::with_logger;
 use crate::trace::{PanicOnDrop, panic_quietly};
 use crate::watch::Watch;
 use context::{Context, ReportKind};
@@ -214,29 +215,15 @@ thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what the sentinel logs on each thread.
-struct Lines;
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.target() == context::sentinel::LOG_TARGET {
-            let _ = LINES.try_with(|lines| lines.borrow_mut().push(record.args().to_string()));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
 /// The first time, then at every power of two.
 #[test]
 fn p17_what_is_reported_again_and_again_is_logged_ever_more_rarely() {
-    log::set_logger(&Lines).unwrap();
-    log::set_max_level(log::LevelFilter::Warn);
-    on_own_thread(|| {
+    let keep = |record: &log::Record<'_>| {
+        if record.target() == context::sentinel::LOG_TARGET {
+            LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
+    };
+    with_logger(keep, || {
         let place = std::panic::Location::caller();
         let logged = |times: u32| {
             (0..times).for_each(|_| {

@@ -3,18 +3,18 @@
 use crate::books::{
     assert_balanced, assert_whole, manual_runtime, on_manual_clock, on_own_thread, pass, work,
 };
+use crate::logger::with_logger;
 use crate::trace::{Trace, panic_quietly};
 use crate::watch::Watch;
 use context::{Context, Entered, FutureExt, Hooks, ReportKind, harness, sentinel};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 thread_local! {
     static KEPT: RefCell<Option<Entered>> = const { RefCell::new(None) };
-    static LOGGER_IS_BROKEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Drops the guard that the test left for the code which it observes.
@@ -34,33 +34,9 @@ fn finished(class: &str) -> Context {
     context
 }
 
-/// The logger of this process: on some threads it panics, as `println!` does when its reader is gone.
-struct Breakable;
-
-impl log::Log for Breakable {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, _: &log::Record<'_>) {
-        if LOGGER_IS_BROKEN.get() {
-            panic_quietly("failed printing to stdout: Broken pipe");
-        }
-    }
-
-    fn flush(&self) {}
-}
-
+/// With a logger that panics, as `println!` does when its reader is gone.
 fn with_broken_logger<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
-        log::set_logger(&Breakable).expect("no other logger in this process");
-        log::set_max_level(log::LevelFilter::Warn);
-    });
-    on_own_thread(|| {
-        LOGGER_IS_BROKEN.set(true);
-        f()
-    })
+    with_logger(|_| panic_quietly("failed printing to stdout: Broken pipe"), f)
 }
 
 #[test]
