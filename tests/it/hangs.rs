@@ -20,5 +20,5 @@ fn the_watchdog_names_the_test_that_hangs_and_ends_it() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("watchdog: thread `hangs::hangs_where_it_is_told_to`"), "{said}");
-    assert!(said.contains("hangs_where_it_is_told_to::{{closure}}"), "the backtrace shows where: {said}");
+    assert!(said.matches("hangs_where_it_is_told_to").count() > 1, "the backtrace shows where: {said}");
 }

@@ -15,6 +15,8 @@
 //! | [`Rung::ThreadTime`] | none: the real clock at every stamp | a Unix |
 //! | [`Rung::Manual`] | none: the test says what time it is | nothing |
 //!
+//! Under Miri, which knows neither the registers nor most of the system calls, the twins `_absent` are taken.
+//!
 //! What is absent: aarch64 (its counter is `cntvct_el0`; the trick is the same), and the first two rungs where the
 //! kernel's clocksource is not `tsc` (a vDSO read of 22 ns could stand in for `rdtsc`). Time stolen by a hypervisor, and
 //! interrupts where the kernel accounts them apart, are inside an unbroken slice although the thread clock leaves them
@@ -28,37 +30,37 @@ mod thread_clock;
 mod thread_time;
 mod wall;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod os;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 #[path = "os_absent.rs"]
 mod os;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod process;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 #[path = "process_absent.rs"]
 mod process;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod tsc;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), miri))]
 #[path = "tsc_absent.rs"]
 mod tsc;
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu", not(miri)))]
 mod rseq;
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu", not(miri))))]
 #[path = "rseq_absent.rs"]
 mod rseq;
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
 mod perf_page;
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(miri))))]
 #[path = "perf_page_absent.rs"]
 mod perf_page;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests;
 
 use std::fmt;

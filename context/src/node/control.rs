@@ -1,6 +1,7 @@
 //! The part of a context that changes rarely: finish, hooks, cancellation.
 
 use super::late::Late;
+use super::life::{Life, was_said};
 use crate::cancel::{Cancelled, Waiters};
 use crate::deadline::Deadline;
 use crate::node::hooks::Observer;
@@ -16,14 +17,9 @@ use std::time::Duration;
 pub(crate) type FinishHook = Box<dyn FnOnce(&Usage) + Send>;
 
 pub(crate) struct Control {
-    /// Open: how many holds there are, and [`WANTED`] if it is to finish with the last of them. Finished: [`FINISHED`] and
-    /// the wall ticks at that time. One word, so that a hold and a finish never miss each other.
-    life: AtomicU64,
+    life: Life,
     aside: Late<Aside>,
 }
-
-const FINISHED: u64 = 1 << 63;
-const WANTED: u64 = 1 << 62;
 
 /// What most contexts never have, in a box of its own: they pay a pointer for it.
 #[derive(Default)]
@@ -66,13 +62,13 @@ pub(crate) struct Shown {
 
 impl Control {
     pub(super) const fn new() -> Self {
-        Self { life: AtomicU64::new(0), aside: Late::new() }
+        Self { life: Life::new(AtomicU64::new(0)), aside: Late::new() }
     }
 
     /// Of a new context. The old one left nothing: see [`end`](Self::end).
     #[inline]
     pub(super) fn begin(&mut self, aside: Option<Box<Aside>>) {
-        *self.life.get_mut() = 0;
+        self.life.begin();
         if aside.is_some() {
             self.aside.set(aside);
         }
@@ -87,59 +83,36 @@ impl Control {
     /// Whether this call is the one that finishes it. If it is held, the last hold will.
     #[inline]
     pub(crate) fn finish(&self, now: u64) -> bool {
-        let finished = FINISHED | now;
-        self.life.compare_exchange(0, finished, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-            || self.finish_unusual(finished)
-    }
-
-    /// It is held, was held, or has finished.
-    #[cold]
-    #[inline(never)]
-    fn finish_unusual(&self, finished: u64) -> bool {
-        let next = |life| match life {
-            0 | WANTED => Some(finished),
-            held if held & FINISHED == 0 => Some(held | WANTED),
-            _ => None,
-        };
-        let before = self.life.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
-        matches!(before, Ok(0 | WANTED))
+        self.life.finish(now)
     }
 
     /// The same for who has it alone, when nobody is left to ask for the time.
     #[inline]
     pub(super) fn finish_alone(&self) -> bool {
-        let is_open = matches!(self.life.load(Ordering::Relaxed), 0 | WANTED);
-        if is_open {
-            self.life.store(FINISHED | 1, Ordering::Release);
-        }
-        is_open
+        self.life.finish_alone()
     }
 
     #[inline]
     pub(crate) fn finished_at(&self) -> Option<u64> {
-        let life = self.life.load(Ordering::Acquire);
-        (life & FINISHED != 0).then_some(life & !FINISHED)
+        self.life.finished_at()
     }
 
     /// Keeps it open until [`release`](Self::release). False if it has finished.
     pub(crate) fn hold(&self) -> bool {
-        let next = |life| (life & FINISHED == 0).then_some(life + 1);
-        self.life.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
+        self.life.hold()
     }
 
     /// Ends one hold. Whether it was the last of a context that is to finish: the caller finishes it.
     pub(crate) fn release(&self) -> bool {
-        self.life.fetch_sub(1, Ordering::SeqCst) == WANTED + 1
+        self.life.release()
     }
 
     /// Stores a hook, or gives it back if the context has finished.
     pub(crate) fn add_hook(&self, hook: FinishHook) -> Result<(), FinishHook> {
         let aside = self.aside();
         let mut rare = aside.rare.lock();
-        // First say that there are hooks, then look whether it has finished; `finish` does it the other way round. All
-        // are SeqCst, so at least one of the two sees the other, and the lock sorts out the rest.
-        aside.hooked.store(true, Ordering::SeqCst);
-        if self.life.load(Ordering::SeqCst) & FINISHED != 0 {
+        // A finish looks the other way round, and the lock sorts out the rest.
+        if !self.life.say_unless_finished(&aside.hooked) {
             return Err(hook);
         }
         rare.hooks.push(hook);
@@ -150,7 +123,7 @@ impl Control {
     #[inline]
     pub(crate) fn has_finish_work(&self) -> bool {
         let aside = self.aside.get();
-        aside.is_some_and(|aside| aside.hooked.load(Ordering::SeqCst) || aside.awaited.load(Ordering::SeqCst))
+        aside.is_some_and(|aside| was_said(&aside.hooked) || was_said(&aside.awaited))
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<FinishHook> {
@@ -190,10 +163,8 @@ impl Control {
         // A clone may be foreign code, and so may the drop of what it replaces: outside the lock.
         let fresh = waker.clone();
         let mut rare = aside.rare.lock();
-        // First say that somebody waits, then look whether it has finished; a finish does it the other way round. All are
-        // SeqCst, so at least one of the two sees the other.
-        aside.awaited.store(true, Ordering::SeqCst);
-        if self.cancelled().is_some() || self.life.load(Ordering::SeqCst) & FINISHED != 0 {
+        // A finish looks the other way round.
+        if !self.life.say_unless_finished(&aside.awaited) || self.cancelled().is_some() {
             drop(rare);
             *key = None;
             return false;

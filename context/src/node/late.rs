@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn threads_that_make_it_at_once_share_one() {
-        for _ in 0..100 {
+        for _ in 0..if cfg!(miri) { 10 } else { 100 } {
             let (late, start) = (Late::new(), Barrier::new(3));
             let seen: Vec<usize> = std::thread::scope(|scope| {
                 let make = |n| {

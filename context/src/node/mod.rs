@@ -1,14 +1,20 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
+mod atomics;
 mod control;
 #[cfg(test)]
 mod foreign_wakers;
+mod handles;
 pub(crate) mod hooks;
 mod late;
 pub(crate) mod ledger;
+mod life;
 mod memory;
 mod raw;
 mod tree;
+
+#[cfg(all(test, bursar_loom))]
+mod models;
 
 #[cfg(not(bursar_no_reuse))]
 mod spare;

@@ -15,6 +15,7 @@
 #![allow(unsafe_code)]
 
 use super::control::{Aside, Control};
+use super::handles::Handles;
 use super::late::Late;
 use super::ledger::Ledger;
 use super::tree;
@@ -50,7 +51,7 @@ pub(crate) struct Node {
     spread: AtomicBool,
     /// Written by the owner's thread only.
     pub(crate) local: Cells,
-    handles: AtomicUsize,
+    handles: Handles,
     pub(crate) control: Control,
     /// What comes from outside, if anything did.
     abroad: Late<Abroad>,
@@ -104,7 +105,7 @@ impl Node {
 
     /// Whether there is one handle of it, the caller's. (All shares together are one.)
     pub(crate) fn has_one_handle(&self) -> bool {
-        self.handles.load(Ordering::Relaxed) == 1
+        self.handles.is_one()
     }
 
     /// The total usage of children that are gone, if there were any.
@@ -198,9 +199,7 @@ impl Context {
     /// Gives up this handle, in its drop: whether it was the last one, so that the node is to [`retire`].
     #[inline]
     fn give_up(&self) -> bool {
-        let handles = &self.node().handles;
-        // If this is the only handle, nobody can make another meanwhile: no need to count down.
-        handles.load(Ordering::Acquire) == 1 || handles.fetch_sub(1, Ordering::AcqRel) == 1
+        self.node().handles.give_up()
     }
 }
 
@@ -216,8 +215,7 @@ impl Drop for Context {
 impl Clone for Context {
     #[inline]
     fn clone(&self) -> Self {
-        // Relaxed, as in `Arc`: a handle exists, so nobody frees meanwhile.
-        self.node().handles.fetch_add(1, Ordering::Relaxed);
+        self.node().handles.add();
         Self(self.0)
     }
 }
@@ -244,7 +242,7 @@ impl Node {
             timed: false,
             spread: AtomicBool::new(false),
             local: Cells::new(),
-            handles: AtomicUsize::new(0),
+            handles: Handles::new(AtomicUsize::new(0)),
             control: Control::new(),
             abroad: Late::new(),
             birth,
@@ -263,7 +261,7 @@ impl Node {
         self.budgeted = budgeted;
         self.timed = timed;
         self.last_out.set(opened);
-        *self.handles.get_mut() = 1;
+        self.handles.be_one();
         self.control.begin(aside);
         // Field by field, or the compiler copies the whole by way of the stack.
         self.birth.ledger = ledger;
@@ -339,9 +337,9 @@ fn retire(mut dying: NonNull<Node>) {
 fn is_kept(node: NonNull<Node>, hooks: fn(&Context)) -> bool {
     let lent = std::mem::ManuallyDrop::new(Context(node));
     // Nobody else has a handle to count (rule 1), and those that hooks make are made from this one.
-    lent.node().handles.store(1, Ordering::Relaxed);
+    lent.node().handles.be_one();
     hooks(&lent);
-    lent.node().handles.fetch_sub(1, Ordering::AcqRel) != 1
+    !lent.node().handles.take_back()
 }
 
 /// As promised above.

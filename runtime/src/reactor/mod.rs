@@ -9,13 +9,13 @@
 //! made before, and drops happen after. Tasks of this runtime, which nearly all are, wait by number and are queued on
 //! the spot, which runs nothing (trap 12).
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(all(not(miri), any(target_os = "linux", target_os = "android")))]
 mod alarm;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(all(not(miri), any(target_os = "linux", target_os = "android"))))]
 #[path = "alarm_coarse.rs"]
 mod alarm;
 // So that the twin is compiled and tested where it is not used.
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(all(test, not(miri), any(target_os = "linux", target_os = "android")))]
 mod alarm_coarse;
 mod ready;
 mod source;

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Built once, by the cargo that runs this test, with the profile of this test.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    // target/PROFILE/deps/it-HASH
+    // target/PROFILE/deps/it-HASH, or target/TRIPLE/PROFILE/deps/it-HASH where cargo was told a triple.
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(2).unwrap();
     let mut build = Command::new(env!("CARGO"));
@@ -21,6 +21,13 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     if target.ends_with("release") {
         build.arg("--release");
     }
+    let mut folder = target.parent().unwrap();
+    let above = folder.file_name().and_then(|name| name.to_str());
+    if let Some(triple) = above.filter(|name| name.starts_with(&format!("{}-", std::env::consts::ARCH))) {
+        build.args(["--target", triple]);
+        folder = folder.parent().unwrap();
+    }
+    build.arg("--target-dir").arg(folder);
     let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
     assert!(built.success());
     target.join("examples").join("service")
