@@ -63,25 +63,27 @@ impl Context {
     /// [`finish`](Self::finish) for those who do not want the sum.
     pub(crate) fn end(&self) {
         self.notice_deadline();
-        current::settle_within(self.node());
-        self.end_at(current::ticks());
+        let is_current = current::settle_within(self.node());
+        self.end_at(current::ticks(), is_current);
     }
 
     /// The same for who left it at the last switch on this thread, and did nothing since: the time is known.
     #[inline]
     pub(crate) fn end_left(&self) {
         self.notice_deadline();
-        current::settle_within(self.node());
-        self.end_at(current::last_switch());
+        let is_current = current::settle_within(self.node());
+        self.end_at(current::last_switch(), is_current);
     }
 
     #[inline]
-    fn end_at(&self, now: u64) {
+    fn end_at(&self, now: u64, is_current: bool) {
         if self.node().finish(now) {
             if self.node().has_finish_work() {
                 self.tell_of_finish();
             }
-            current::begin_tail(self.node());
+            if is_current {
+                current::begin_tail();
+            }
         }
     }
 

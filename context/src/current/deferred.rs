@@ -109,6 +109,24 @@ impl Slot {
         }
     }
 
+    /// The same, and gives up what was current. One branch for both.
+    #[inline(always)]
+    pub(super) fn catch_up_and_release(&self, was_current: Held) {
+        if (self.to_do.get() as usize | was_current.owned_mark()) != 0 {
+            self.catch_up_and_release_now(was_current);
+        } else {
+            // Not to be looked at a second time.
+            std::mem::forget(was_current);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn catch_up_and_release_now(&self, was_current: Held) {
+        self.catch_up();
+        release(was_current);
+    }
+
     #[cold]
     #[inline(never)]
     fn catch_up_now(&self) {
@@ -145,22 +163,23 @@ impl Slot {
     /// was current. Everything but the plainest poll switches by this.
     #[inline(always)]
     pub(super) fn switch(&self, next: Held) -> Held {
+        let next = next.into_raw();
         if hooks::anyone() {
-            self.tell_suspend(&next);
+            self.tell_suspend(next);
         }
-        Held::from_raw(charge::swap(self, next.into_raw()))
+        Held::from_raw(charge::swap(self, next))
     }
 
     /// Before a switch begins.
     #[cold]
     #[inline(never)]
-    fn tell_suspend(&self, next: &Held) {
+    fn tell_suspend(&self, next: *const Node) {
         // What is held of one context may differ by its marks.
-        if self.hooks_off.get() || address_of(self.current.get()) == next.address() {
+        if self.hooks_off.get() || address_of(self.current.get()) == address_of(next) {
             return;
         }
         self.tell_hooks(|hooks, context| hooks.on_suspend(context));
-        if next.address().is_some() {
+        if address_of(next).is_some() {
             self.defer(Deferred::Resumed);
         }
     }
@@ -317,10 +336,10 @@ impl UserCode for Node {
     }
 }
 
-/// Gives up what was current, after a switch. If that is the end of a context, it is no matter of what is current now: what
+/// Gives up what was current, after a switch and the catching up. If that is the end of a context, it is no matter of what is current now: what
 /// the end leads to runs on the account `(runtime)`.
 #[inline(always)]
-pub(super) fn release(held: Held) {
+fn release(held: Held) {
     if held.is_owned() {
         release_owned(held);
     }
@@ -329,7 +348,8 @@ pub(super) fn release(held: Held) {
 #[cold]
 #[inline(never)]
 fn release_owned(held: Held) {
-    if held.is_last() && held.node().is_some_and(|node| hooks::anyone() || node.control.has_aside()) {
+    let may_lead_to_user_code = held.node().is_some_and(|node| hooks::anyone() || node.control.has_aside());
+    if may_lead_to_user_code && held.is_last() {
         let _frame = Frame::enter(Share::bookkeeping(), Location::caller(), FrameKind::Scope);
         drop(held);
     }

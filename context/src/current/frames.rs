@@ -14,7 +14,7 @@
 //! 3. A frame's `before` is lent from below on the stack while [`Slot::lends`] says so, and else it is owned.
 #![allow(unsafe_code)]
 
-use super::deferred::{Deferred, Misuse, release};
+use super::deferred::{Deferred, Misuse};
 use super::here::here;
 use super::share::{Held, Share};
 use super::{CLEANUP, Place, SLOT, Slot, TIMER, Timer};
@@ -73,8 +73,6 @@ pub(crate) struct Frame<'a> {
     lender: PhantomData<&'a Context>,
     place: Option<Place>,
     base: u32,
-    /// How many guards there were when it began: `base` while it is the innermost.
-    start: u32,
     lends: bool,
     kind: FrameKind,
 }
@@ -100,10 +98,7 @@ impl<'a> Frame<'a> {
             slot.count_poll(&held);
         }
         let before = slot.switch(held);
-        let before = if slot.lends.get() { before } else { before.into_owned() };
-        let frame = Self::around(&slot, before, place, kind);
-        slot.catch_up();
-        frame
+        Self::around(&slot, before, place, kind)
     }
 
     /// With what is current, which stays so: no slice ends here. For user code that is called on its behalf.
@@ -111,18 +106,19 @@ impl<'a> Frame<'a> {
         let slot = here();
         let own = Held::owning(slot.share_or_loop());
         let before = Held::from_raw(slot.current.replace(own.into_raw()));
-        let before = if slot.lends.get() { before } else { before.into_owned() };
         Frame::around(&slot, before, place, FrameKind::Scope)
     }
 
-    /// The new context is current already.
+    /// The new context is current already; `before` was.
     #[inline(always)]
     fn around(slot: &Slot, before: Held, place: Place, kind: FrameKind) -> Self {
+        let before = if slot.lends.get() { before } else { before.into_owned() };
         let place = slot.place.replace(Some(place));
         let lends = slot.lends.replace(true);
-        let start = slot.guards.get();
-        let base = slot.base.replace(start);
-        Self { before: ManuallyDrop::new(before), lender: PhantomData, place, base, start, lends, kind }
+        let base = slot.base.replace(slot.guards.get());
+        // Here, and not with the frame in hand: that would have to be in memory for the call.
+        slot.catch_up();
+        Self { before: ManuallyDrop::new(before), lender: PhantomData, place, base, lends, kind }
     }
 }
 
@@ -130,19 +126,20 @@ impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
         let slot = here();
-        if slot.guards.get() != self.start {
-            slot.undo_guards(self.start, self.kind);
+        // The base is this frame's own: inner frames have put it back, and nothing else changes it.
+        let start = slot.base.get();
+        if slot.guards.get() != start {
+            slot.undo_guards(start, self.kind);
         }
         // SAFETY: taken here alone, and this is the destructor.
         let before = unsafe { ManuallyDrop::take(&mut self.before) };
-        // First this: the slice that ends is laid to the line of this frame. Guards that hooks enter meanwhile own what they
-        // keep, and end in a frame of their own.
+        slot.lends.set(self.lends);
+        // Before the rest: the slice that ends is laid to the line of this frame. Guards that hooks enter meanwhile own what
+        // they keep, and end in a frame of their own.
         let inner = slot.switch(before);
         slot.base.set(self.base);
         slot.place.set(self.place);
-        slot.lends.set(self.lends);
-        slot.catch_up();
-        release(inner);
+        slot.catch_up_and_release(inner);
     }
 }
 
@@ -191,8 +188,7 @@ fn put_back(slot: &Slot, share: &Share, start: u32) {
     let began = slot.undo_guards(start, FrameKind::Poll);
     let inner = slot.switch(Held::of(share));
     slot.place.set(began);
-    slot.catch_up();
-    release(inner);
+    slot.catch_up_and_release(inner);
 }
 
 impl Slot {
@@ -248,8 +244,7 @@ impl Slot {
         if let Some(event_loop) = guard.event_loop {
             self.end_loop(event_loop);
         }
-        self.catch_up();
-        release(inner);
+        self.catch_up_and_release(inner);
     }
 
     fn end_loop(&self, before: LoopBefore) {

@@ -325,17 +325,20 @@ pub(crate) fn settle() {
     });
 }
 
-/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.)
-pub(crate) fn settle_within(node: &Node) {
+/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.) Whether `node`
+/// itself is current.
+pub(crate) fn settle_within(node: &Node) -> bool {
     SLOT.with(|slot| {
         let mut running = slot.current_node();
         while let Some(inner) = running {
             if std::ptr::eq(inner, node) {
-                return settle();
+                settle();
+                return slot.current_node().is_some_and(|current| std::ptr::eq(current, node));
             }
             running = inner.birth.parent.as_ref().map(Context::node);
         }
-    });
+        false
+    })
 }
 
 /// Adds to a context's cells what somebody measured elsewhere.
@@ -434,13 +437,10 @@ pub(crate) fn manual_advance(cpu: u64, wall: u64) {
     SLOT.with(|slot| slot.clock.manual_advance(cpu, wall));
 }
 
-/// `node` has just finished. If it is current, what runs in it from here to the next switch is its tail.
-pub(crate) fn begin_tail(node: &Node) {
-    SLOT.with(|slot| {
-        if slot.current_node().is_some_and(|current| std::ptr::eq(current, node)) {
-            slot.begin_tail();
-        }
-    });
+/// What is current has just finished: what runs in it from here to the next switch is its tail.
+#[cold]
+pub(crate) fn begin_tail() {
+    SLOT.with(Slot::begin_tail);
 }
 
 /// The loop's own account is current from here on.

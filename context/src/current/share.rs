@@ -201,16 +201,17 @@ impl Held {
         self.0.addr() & OWNED != 0
     }
 
+    /// Not 0 if it counts.
+    #[inline(always)]
+    pub(super) fn owned_mark(&self) -> usize {
+        self.0.addr() & OWNED
+    }
+
     /// Whether nothing else counts it, so that the context ends with this. Another thread may have dropped the last handle
     /// but this one at this moment: then it says no.
     pub(super) fn is_last(&self) -> bool {
         let is_last_share = self.own_node().is_none_or(|node| node.shares.load(Relaxed) == 1);
         self.is_owned() && is_last_share && self.node().is_some_and(Node::has_one_handle)
-    }
-
-    /// Which node, if any.
-    pub(super) fn address(&self) -> Option<NonNull<Node>> {
-        address_of(self.0)
     }
 }
 

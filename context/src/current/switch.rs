@@ -8,7 +8,7 @@
 //! of [`Slot::switch`] catches up when its own cells are set, and drops what was current after that.
 #![allow(unsafe_code)]
 
-use super::deferred::{Deferred, release};
+use super::deferred::Deferred;
 use super::share::{Held, LOOP, Share, address_of, is_plain, without_owner};
 use super::{Place, Slot, charge};
 use crate::clock::{Rung, Stamp};
@@ -214,8 +214,7 @@ impl Slot {
 
     fn put_now(&self, share: &Share) {
         let before = self.switch(Held::of(share));
-        self.catch_up();
-        release(before);
+        self.catch_up_and_release(before);
     }
 
     /// Puts `share`, which is `node`'s, in place for one poll, and measures the time its task waited for the thread.
@@ -249,9 +248,7 @@ impl Slot {
         let before = self.switch(Held::of(share));
         self.tail_of.set(0);
         self.wait_since(if woken == 0 { node.last_out.get() } else { woken });
-        self.catch_up();
-        // Owned if the task that was polled before was the last one of its context.
-        release(before);
+        self.catch_up_and_release(before);
     }
 
     /// The poll that begins was waited for since then. (It may be later than the last stamp: see `count_own_poll`.)
@@ -347,14 +344,12 @@ impl Slot {
     pub(super) fn idle(&self) {
         if self.current.get() != LOOP {
             let before = self.switch(Held::LOOP);
-            self.catch_up();
-            release(before);
+            self.catch_up_and_release(before);
         }
     }
 
     pub(super) fn become_nobody(&self) {
         let before = self.switch(Held::NOBODY);
-        self.catch_up();
-        release(before);
+        self.catch_up_and_release(before);
     }
 }
