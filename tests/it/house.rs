@@ -201,6 +201,13 @@ fn unsafe_stays_behind_the_fences() {
 }
 
 #[test]
+fn p23_the_files_that_switch_call_no_code_of_a_user() {
+    let [folder, caller] = ["context/src/current/", "context/src/current/deferred.rs"];
+    let sources = SOURCES.iter().filter(|source| source.path != "context/src/current/mod.rs");
+    assert_none(sources.flat_map(|source| rules::user_code_in_a_switch(folder, caller, source)));
+}
+
+#[test]
 fn every_fence_is_on_the_map() {
     let map = text("docs/architecture.md");
     assert_none(SOURCES.iter().flat_map(|source| rules::fences_not_on_the_map(map, source)));

@@ -133,6 +133,17 @@ fn unsafe_stays_behind_the_fences() {
 }
 
 #[test]
+fn p23_the_files_that_switch_call_no_code_of_a_user() {
+    let text = "fn f() {\n log::warn!(\"x\");\n hooks.on_resume(c);\n}";
+    let check =
+        |path| rules::user_code_in_a_switch("a/current/", "a/current/deferred.rs", &source(path, text));
+    let says = "user code is called in a/current/deferred.rs only";
+    assert_drawn(check("a/current/switch.rs"), &[&format!("2: {says}"), &format!("3: {says}")]);
+    assert_drawn(check("a/current/deferred.rs"), &[]);
+    assert_drawn(check("a/other.rs"), &[]);
+}
+
+#[test]
 fn every_fence_is_on_the_map() {
     let fenced = source("a/src/raw.rs", "\nunsafe fn f() {}");
     assert_drawn(rules::fences_not_on_the_map("- `a/src/raw.rs`: the cell", &fenced), &[]);

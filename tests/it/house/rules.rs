@@ -186,6 +186,19 @@ pub(super) fn fences_not_on_the_map(map: &str, source: &Source) -> Vec<Finding> 
     }
 }
 
+/// Rule 4, of the slot of a thread in particular: the files that change its cells call no code of a user. What they find is
+/// put aside for `caller`, the only file of the folder that does.
+pub(super) fn user_code_in_a_switch(folder: &str, caller: &str, source: &Source) -> Vec<Finding> {
+    if !source.path.starts_with(folder) || source.path == caller {
+        return Vec::new();
+    }
+    let calls =
+        ["log", "journal", "catch_unwind", "contain_panic", "on_resume", "on_suspend", "on_finish", "wake"];
+    let named = source.code().filter(|index| source.ident(*index).is_some_and(|name| calls.contains(&name)));
+    let names = named.map(|index| source.finding(index, format!("user code is called in {caller} only")));
+    names.collect()
+}
+
 /// Rule 5: `cfg` on modules and re-exports, never inside a function.
 pub(super) fn misplaced_cfg(source: &Source) -> Vec<Finding> {
     let found = source.code().filter_map(|index| Some((index, cfg_fault(source, index)?)));
