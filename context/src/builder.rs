@@ -1,9 +1,10 @@
 //! Making contexts.
 
+use crate::cells::nanos;
 use crate::current::{self, Origin};
 use crate::deadline::Deadline;
 use crate::node::hooks::{self, Hooks, Observer};
-use crate::node::{Aside, Birth, Context, Extras, Plan};
+use crate::node::{Aside, Birth, Budget, Context, Extras, Plan};
 use crate::value::{Key, Value};
 use std::panic::Location;
 use std::sync::Arc;
@@ -104,7 +105,13 @@ impl Builder<'_> {
         self
     }
 
-    /// A limit of the total CPU time.
+    /// A limit of the total CPU time: of the context and everything below it, on all threads. When it is spent the context
+    /// is cancelled with [`Reason::CpuBudget`](crate::Reason::CpuBudget).
+    ///
+    /// It is looked at when a poll, an [`in_context`](crate::FutureExt::in_context) or a blocking job in the context, or below
+    /// it, ends, and in [`Context::check`]. Nothing is interrupted in between: a long poll or job ends over its budget unless
+    /// it calls `check`. What runs on another thread counts when its slice ends: at the end of the job, or when it calls
+    /// `check`.
     pub fn cpu_budget(mut self, budget: Duration) -> Self {
         self.extras().cpu_budget = Some(budget);
         self
@@ -146,6 +153,17 @@ fn plain_child(parent: &Context, class: &str, place: &'static Location<'static>)
     make(class, (!parent.is_sentinel()).then(|| parent.clone()), None, None, place)
 }
 
+/// What the context spends counts against its own budget, if it has one, and against those above.
+#[cold]
+#[inline(never)]
+fn count_against(parent: Option<&Context>, extras: &mut Extras) {
+    let above = parent.and_then(|parent| parent.node().budget()).cloned();
+    extras.budget = match extras.cpu_budget {
+        Some(limit) => Some(Budget::new(nanos(limit), above)),
+        None => above,
+    };
+}
+
 #[inline(always)]
 fn make(
     class: &str,
@@ -167,6 +185,9 @@ fn make(
         }
     }
     budgeted |= aside.as_ref().is_some_and(|aside| aside.extras.cpu_budget.is_some());
+    if budgeted {
+        count_against(parent.as_ref(), &mut aside.get_or_insert_default().extras);
+    }
     let Origin { ledger, owner, id, now, class, made_in } = current::origin(class, place);
     let (made_in, made_in_id) = made_in.map_or((None, 0), |(class, id)| (Some(class), id));
     let birth = Birth { ledger, owner, class, parent, opened: now, place, made_in, made_in_id };

@@ -22,9 +22,15 @@ impl Cell64 {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// The addition for every other thread.
+    /// The same for amounts of any size: what callers measured. The sum stops at the largest value.
+    fn add_any(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).saturating_add(n), Relaxed);
+    }
+
+    /// The addition for every other thread. The sum stops at the largest value.
     pub(crate) fn add_shared(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
+        // Cannot fail: there always is a sum.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |sum| Some(sum.saturating_add(n)));
     }
 
     #[inline]
@@ -72,14 +78,14 @@ macro_rules! fields {
 
             /// Adds from the owner's thread.
             pub(crate) fn add(&self, tally: &Tally) {
-                $(self.$field.add(tally.$field);)*
+                $(self.$field.add_any(tally.$field);)*
             }
         }
 
         impl AddAssign<&Tally> for Tally {
             #[inline]
             fn add_assign(&mut self, other: &Tally) {
-                $(self.$field = self.$field.wrapping_add(other.$field);)*
+                $(self.$field = self.$field.saturating_add(other.$field);)*
             }
         }
     };
@@ -100,6 +106,13 @@ fields!(
     db_rows,
 );
 
+impl Tally {
+    /// Whether there is anything in what each poll counts.
+    pub(crate) fn has_polls(&self) -> bool {
+        self.cpu | self.polls | self.queued | self.blocked != 0
+    }
+}
+
 impl Cells {
     /// Adds what is in here to `tally`; unless `all`, only what polls write, since the rest is zero.
     #[inline]
@@ -108,10 +121,10 @@ impl Cells {
             *tally += &self.read();
             return;
         }
-        tally.cpu = tally.cpu.wrapping_add(self.cpu.get());
-        tally.polls = tally.polls.wrapping_add(self.polls.get());
-        tally.queued = tally.queued.wrapping_add(self.queued.get());
-        tally.blocked = tally.blocked.wrapping_add(self.blocked.get());
+        tally.cpu = tally.cpu.saturating_add(self.cpu.get());
+        tally.polls = tally.polls.saturating_add(self.polls.get());
+        tally.queued = tally.queued.saturating_add(self.queued.get());
+        tally.blocked = tally.blocked.saturating_add(self.blocked.get());
     }
 
     /// Sets them to zero; unless `all`, only what polls write.
@@ -203,5 +216,19 @@ mod tests {
         assert_eq!(Usage::from(cells.read()), usage);
         cells.add(&usage.into());
         assert_eq!(Usage::from(cells.read()), usage + usage);
+    }
+
+    #[test]
+    fn b20_cells_stop_at_the_largest_value() {
+        let most = Tally { cpu: u64::MAX, db_rows: u64::MAX, ..Tally::default() };
+        let cells = Cells::new();
+        for _ in 0..2 {
+            cells.absorb(&most);
+            cells.add(&most);
+        }
+        let mut sum = cells.read();
+        cells.add_to(&mut sum, true);
+        cells.add_to(&mut sum, false);
+        assert_eq!(sum, most);
     }
 }

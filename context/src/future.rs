@@ -1,6 +1,6 @@
 //! Contexts around futures: polled and dropped inside.
 
-use crate::current::{Frame, FrameKind};
+use crate::current::{self, Frame, FrameKind};
 use crate::db::{self, Transaction};
 use crate::node::Context;
 use crate::wait::Cancellable;
@@ -86,7 +86,7 @@ impl<F: Future> Future for InContext<F> {
         let inner = this.inner.as_mut().as_pin_mut().expect("`InContext` polled after completion");
         let polled = inner.poll(cx);
         if this.context.node().budgeted {
-            this.context.check_budget();
+            current::check_budgets(this.context.node());
         }
         if polled.is_ready() {
             this.inner.set(None);

@@ -71,8 +71,9 @@ pub struct DbUsage {
 macro_rules! fieldwise {
     ($type:ident { $($field:ident),* }) => {
         impl AddAssign for $type {
+            /// The sum of each field, or the largest value there is.
             fn add_assign(&mut self, other: Self) {
-                $(self.$field += other.$field;)*
+                $(self.$field = Bounded::plus(self.$field, other.$field);)*
             }
         }
         impl Add for $type {
@@ -87,7 +88,7 @@ macro_rules! fieldwise {
             /// The difference of each field, nothing below zero.
             fn sub(self, other: Self) -> Self {
                 let mut difference = self;
-                $(difference.$field = Less::less(self.$field, other.$field);)*
+                $(difference.$field = Bounded::less(self.$field, other.$field);)*
                 difference
             }
         }
@@ -98,34 +99,36 @@ fieldwise!(Usage { cpu, polls, queued, blocked, late_cpu, blocking, db });
 fieldwise!(BlockingUsage { jobs, queued, running });
 fieldwise!(DbUsage { transactions, in_transaction, waiting, rows });
 
-/// Subtraction that stops at zero, for counts, durations and the parts of a usage alike.
-trait Less: Sized {
+/// Sums and differences that stop at the ends of the range, for counts, durations and the parts of a usage alike.
+trait Bounded: Sized {
+    fn plus(self, other: Self) -> Self;
     fn less(self, other: Self) -> Self;
 }
 
-impl Less for u64 {
-    fn less(self, other: Self) -> Self {
-        self.saturating_sub(other)
-    }
+macro_rules! bounded {
+    ($($number:ident),* ; $($part:ident),*) => {
+        $(impl Bounded for $number {
+            fn plus(self, other: Self) -> Self {
+                self.saturating_add(other)
+            }
+
+            fn less(self, other: Self) -> Self {
+                self.saturating_sub(other)
+            }
+        })*
+        $(impl Bounded for $part {
+            fn plus(self, other: Self) -> Self {
+                self + other
+            }
+
+            fn less(self, other: Self) -> Self {
+                self - other
+            }
+        })*
+    };
 }
 
-impl Less for Duration {
-    fn less(self, other: Self) -> Self {
-        self.saturating_sub(other)
-    }
-}
-
-impl Less for BlockingUsage {
-    fn less(self, other: Self) -> Self {
-        self - other
-    }
-}
-
-impl Less for DbUsage {
-    fn less(self, other: Self) -> Self {
-        self - other
-    }
-}
+bounded!(u64, Duration; BlockingUsage, DbUsage);
 
 impl std::iter::Sum for Usage {
     fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
@@ -179,6 +182,15 @@ mod tests {
         let used = Usage { polls: 1, cpu: Duration::from_nanos(5), ..Usage::default() };
         assert_eq!(Usage::default() - used, Usage::default());
         assert_eq!((used + used) - used, used);
+    }
+
+    #[test]
+    fn b20_a_sum_never_goes_beyond_the_largest_value() {
+        let mut most = Usage { polls: u64::MAX, cpu: Duration::MAX, ..Usage::default() };
+        most.db.rows = u64::MAX;
+        most.blocking.running = Duration::MAX;
+        assert_eq!(most + most, most);
+        assert_eq!([most, most, most].into_iter().sum::<Usage>(), most);
     }
 
     #[test]

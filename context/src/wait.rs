@@ -65,7 +65,8 @@ impl Context {
     /// For synchronous code: fails once the context is cancelled, its deadline has passed, its CPU budget is spent, or it
     /// has finished.
     ///
-    /// Costs a load; with a deadline, a look at the clock; with a budget, a walk over what is below.
+    /// Costs a load; with a deadline, a look at the clock; with a budget, the end of the slice that runs on this thread,
+    /// which counts from here on.
     ///
     /// ```
     /// use context::{Context, Reason};
@@ -90,7 +91,7 @@ impl Context {
         }
         self.notice_deadline();
         if self.node().budgeted {
-            self.check_budget();
+            current::check_budgets(self.node());
         }
         self.node().ended().map_or(Ok(()), Err)
     }
@@ -107,19 +108,6 @@ impl Context {
     fn compare_time(&self) {
         if let Some((_, owner)) = self.node().deadline().filter(|(deadline, _)| deadline.has_passed()) {
             owner.cancel(owner.too_late());
-        }
-    }
-
-    /// Cancels this context, or an ancestor, if its total CPU has reached its budget.
-    #[cold]
-    pub(crate) fn check_budget(&self) {
-        let mut context = Some(self.clone());
-        while let Some(here) = context {
-            let spent = here.cpu_budget().is_some_and(|budget| here.usage().cpu >= budget);
-            if spent {
-                here.cancel_at(Cancelled { reason: Reason::CpuBudget, place: here.place() });
-            }
-            context = here.parent();
         }
     }
 }

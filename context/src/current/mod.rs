@@ -344,9 +344,14 @@ pub(crate) fn settle_within(node: &Node) -> bool {
 /// Adds to a context's cells what somebody measured elsewhere.
 ///
 /// The local cells of CPU are what this thread's own clock measured: they are its books (P7), so CPU goes to the others.
+/// So do the others that each poll adds to: those additions do not look whether the sum is too large, and need not, since
+/// no amount from outside comes there.
 pub(crate) fn charge(node: &Node, tally: &Tally) {
+    if let Some(budget) = node.budget().filter(|_| tally.cpu != 0) {
+        budget.spend(tally.cpu);
+    }
     SLOT.with(|slot| {
-        if node.birth.owner == slot.id.get() && tally.cpu == 0 {
+        if node.birth.owner == slot.id.get() && !tally.has_polls() {
             node.add(tally);
         } else {
             node.abroad().shared.absorb(tally);
@@ -472,7 +477,18 @@ pub(crate) fn poll<R>(share: &Share, place: Place, woken: u64, f: impl FnOnce() 
 #[cold]
 #[inline(never)]
 fn check_budget(share: &Share) {
-    share.context().check_budget();
+    share.node().into_iter().for_each(check_budgets);
+}
+
+/// Cancels `node`, or ancestors, whose total CPU has reached their budget, the slice that runs here included.
+#[cold]
+#[inline(never)]
+pub(crate) fn check_budgets(node: &Node) {
+    // What runs on in a finished context counts against no budget.
+    if node.control.finished_at().is_none() {
+        settle();
+    }
+    node.check_budgets();
 }
 
 /// The same in a context that another thread made, or in none.
@@ -496,8 +512,14 @@ fn poll_elsewhere<R>(slot: &Slot, share: &Share, place: Place, woken: u64, f: im
 pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R {
     SLOT.with(|slot| {
         slot.put(share, place);
-        let _visit = Visit::begin(slot, share);
-        f()
+        let output = {
+            let _visit = Visit::begin(slot, share);
+            f()
+        };
+        if share.node().is_some_and(|node| node.budgeted) {
+            check_budget(share);
+        }
+        output
     })
 }
 

@@ -105,7 +105,20 @@ impl Slot {
         }
     }
 
-    /// Another thread's context, or a finished one.
+    /// Another thread's context, or one with a budget.
+    fn charge_open(&self, ledger: &Ledger, node: &Node, ns: u64) {
+        if node.birth.owner == self.id.get() {
+            node.local.cpu.add(ns);
+        } else {
+            node.abroad().shared.cpu.add_shared(ns);
+            ledger.foreign.add(ns);
+        }
+        if let Some(budget) = node.budget() {
+            budget.spend(ns);
+        }
+    }
+
+    /// Another thread's context, one with a budget, or a finished one.
     ///
     /// The slice in which a context finishes has a tail: the way back from `finish` to the loop. It is charged as late
     /// like any other, but not reported: nobody did anything wrong. It is one tail however often it is cut, by a
@@ -113,9 +126,7 @@ impl Slot {
     #[cold]
     fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
         let Some(finished) = node.control.finished_at() else {
-            node.abroad().shared.cpu.add_shared(ns);
-            ledger.foreign.add(ns);
-            return;
+            return self.charge_open(ledger, node, ns);
         };
         node.abroad().shared.late_cpu.add_shared(ns);
         ledger.late.add(ns);

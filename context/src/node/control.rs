@@ -1,5 +1,6 @@
 //! The part of a context that changes rarely: finish, hooks, cancellation.
 
+use super::budget::Budget;
 use super::late::Late;
 use super::life::{Life, was_said};
 use crate::cancel::{Cancelled, Waiters};
@@ -9,8 +10,8 @@ use crate::usage::Usage;
 use crate::value::Value;
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -43,7 +44,10 @@ pub(crate) struct Extras {
     pub(crate) fields: Vec<(&'static str, Box<str>)>,
     /// Its own deadline, earlier than the parent's. If `None`, the nearest ancestor's applies.
     pub(crate) deadline: Option<Deadline>,
+    /// Its own limit of the total CPU.
     pub(crate) cpu_budget: Option<Duration>,
+    /// The nearest budget: its own or an ancestor's.
+    pub(crate) budget: Option<Arc<Budget>>,
     pub(crate) observers: Vec<Observer>,
 }
 

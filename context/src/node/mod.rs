@@ -1,6 +1,7 @@
 //! Contexts as data: the node, its relatives, its ledger, its end. Reads no clock and knows no thread.
 
 mod atomics;
+mod budget;
 mod control;
 #[cfg(test)]
 mod foreign_wakers;
@@ -22,6 +23,7 @@ mod spare;
 #[path = "spare_none.rs"]
 mod spare;
 
+pub(crate) use budget::Budget;
 pub(crate) use control::{Aside, Extras, FinishHook, Shown};
 pub use raw::Context;
 pub(crate) use raw::{Birth, Node, Plan};
@@ -37,8 +39,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::task::Waker;
 
 /// The number of a context: unique in the process, never used again, 0 for the sentinel.
@@ -186,6 +188,28 @@ impl Node {
         Cancelled { reason: Reason::Deadline, place: self.birth.place }
     }
 
+    /// The nearest budget that its CPU is counted against.
+    pub(crate) fn budget(&self) -> Option<&Arc<Budget>> {
+        self.extras().and_then(|extras| extras.budget.as_ref())
+    }
+
+    /// Cancels the contexts whose budget is spent, this one or ancestors.
+    #[cold]
+    pub(crate) fn check_budgets(&self) {
+        let Some(nearest) = self.budget() else { return };
+        let mut path = std::iter::once(self).chain(self.ancestors());
+        for spent in nearest.newly_spent() {
+            let has_it = |node: &&Self| {
+                let own = node.extras().filter(|extras| extras.cpu_budget.is_some());
+                own.and_then(|extras| extras.budget.as_deref()).is_some_and(|own| std::ptr::eq(own, spent))
+            };
+            // From the nearest upwards, as the budgets are.
+            if let Some(owner) = path.find(has_it) {
+                owner.cancel(Cancelled { reason: Reason::CpuBudget, place: owner.birth.place });
+            }
+        }
+    }
+
     /// Cancels this context and everything below it that has not ended; a deadline that has passed unnoticed is the reason
     /// where it applies. Returns whether this was the first cancellation here.
     pub(crate) fn cancel(&self, cancelled: Cancelled) -> bool {
@@ -292,8 +316,8 @@ pub(crate) struct Reading {
 
 impl Reading {
     fn add_running(&mut self, ns: u64) {
-        self.running += ns;
-        self.tally.cpu += ns;
+        self.running = self.running.saturating_add(ns);
+        self.tally.cpu = self.tally.cpu.saturating_add(ns);
     }
 }
 

@@ -35,7 +35,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 #[derive(Debug)]
 pub(crate) struct Node {
     /// The owner's ledger id while the context is open, 0 once it finished: one comparison tells the switch both
-    /// that it may use plain additions and that the work is not late.
+    /// that it may use plain additions and that the work is not late. Marked if there is a budget to be counted against:
+    /// then it is never equal, and the switch looks closer.
     pub(crate) gate: AtomicU64,
     /// 0 for the sentinel, and in vacant memory.
     pub(crate) id: u64,
@@ -256,7 +257,7 @@ impl Node {
     fn begin(&mut self, plan: Plan) {
         let Plan { id, budgeted, timed, birth, aside } = plan;
         let Birth { ledger, owner, class, parent, opened, place, made_in, made_in_id } = birth;
-        *self.gate.get_mut() = owner;
+        *self.gate.get_mut() = owner | (u64::from(budgeted) << 63);
         self.id = id;
         self.budgeted = budgeted;
         self.timed = timed;

@@ -40,7 +40,7 @@ impl<C: Connection> Transaction<'_, C> {
 
     /// Counts rows fetched, where the driver does not count them itself (that of SQLite does).
     pub fn rows(&mut self, n: u64) {
-        self.rows += n;
+        self.rows = self.rows.saturating_add(n);
     }
 
     /// Has it rolled back though the closure returns `Ok`, for results that are no errors of the database: `Ok(Err(NameTaken))`.

@@ -1,10 +1,11 @@
 //! P13: a limit of the total CPU. It is looked at where a poll ends, and where the work asks.
 
-use crate::books::{manual_runtime, ns, on_manual_clock, pass};
+use crate::books::{manual_runtime, ns, on_manual_clock, on_own_thread, pass};
 use crate::trace::Trace;
 use context::{Context, FutureExt, Reason};
-use runtime::yield_now;
+use runtime::{Runtime, TaskGroup, yield_now};
 use std::future::pending;
+use std::sync::mpsc;
 
 fn budgeted(class: &str, budget: u64) -> Context {
     Context::builder(class).cpu_budget(ns(budget)).build()
@@ -119,5 +120,166 @@ fn p13_a_cpu_budget_is_told_to_a_synchronous_loop_that_checks() {
             assert_eq!(task.await.unwrap(), (15, Reason::CpuBudget));
             assert_eq!(request.cancel_reason(), Some(Reason::CpuBudget));
         });
+    });
+}
+
+/// The CPU of this thread for a group of `parts` that yield some times, in a context with a budget or without.
+fn cost_of_parts(parts: u32, has_budget: bool) -> u128 {
+    on_own_thread(|| {
+        let request = Context::builder("b11 parts");
+        let request = if has_budget { request.cpu_budget(ns(u64::MAX)) } else { request }.build();
+        Runtime::new().unwrap().block_on(request.run(async {
+            let mut group = TaskGroup::<(), ()>::new("b11 group");
+            for _ in 0..parts {
+                group.spawn_part("b11 part", async {
+                    for _ in 0..5 {
+                        yield_now().await;
+                    }
+                    Ok(())
+                });
+            }
+            group.join().await.unwrap();
+        }));
+        context::accounts().unwrap().thread_cpu.as_nanos()
+    })
+}
+
+/// If each poll looked at all parts this would be a factor of a hundred.
+#[test]
+fn p13_b11_a_budget_costs_the_same_however_many_parts_there_are() {
+    let (without, with) = (cost_of_parts(4_000, false), cost_of_parts(4_000, true));
+    assert!(with < 4 * without, "{with} ns with a budget, {without} without");
+}
+
+#[test]
+fn p13_b11_nested_budgets_are_each_counted_and_cancel_their_own() {
+    on_manual_clock(|| {
+        manual_runtime().block_on(async {
+            let outer = budgeted("b11 outer", 100);
+            let free = outer.child("b11 between");
+            let inner = Context::builder("b11 inner").parent(&free).cpu_budget(ns(30)).build();
+            let leaf = inner.child("b11 leaf");
+            let spend = |context: &Context, cost| runtime::spawn_in(context, async move { pass(cost) });
+            let reasons = || [&outer, &free, &inner, &leaf].map(Context::cancel_reason);
+            let spent = Some(Reason::CpuBudget);
+            spend(&leaf, 29).await.unwrap();
+            assert_eq!(reasons(), [None; 4]);
+            spend(&inner, 1).await.unwrap();
+            assert_eq!(reasons(), [None, None, spent, spent]);
+            // What goes on counts, too.
+            spend(&leaf, 60).await.unwrap();
+            spend(&free, 9).await.unwrap();
+            assert_eq!(reasons(), [None, None, spent, spent]);
+            spend(&outer, 1).await.unwrap();
+            assert_eq!(reasons(), [spent; 4]);
+            assert_eq!((outer.usage().cpu, inner.usage().cpu), (ns(100), ns(90)));
+        });
+    });
+}
+
+/// All ways in which something below the context may be current in one poll.
+#[test]
+fn p13_b11_synchronous_work_of_parts_counts_against_the_budget() {
+    let ways: [fn(&Context); 4] = [
+        |part| part.scope(|| pass(60)),
+        |part| {
+            let _entered = part.enter();
+            pass(60);
+        },
+        |part| {
+            part.scope(|| pass(60));
+            part.finish();
+        },
+        |part| {
+            let mut measured = context::Usage::default();
+            measured.cpu = ns(60);
+            part.charge(measured);
+        },
+    ];
+    for way in ways {
+        on_manual_clock(|| {
+            manual_runtime().block_on(async {
+                let request = budgeted("b11 scopes", 100);
+                let part = request.child("b11 scope");
+                let work = async {
+                    way(&part);
+                    yield_now().await;
+                    assert_eq!(request.cancel_reason(), None);
+                    way(&request.child("b11 another"));
+                    yield_now().await;
+                };
+                work.in_context(request.clone()).await;
+                assert_eq!(request.cancel_reason(), Some(Reason::CpuBudget));
+            });
+        });
+    }
+}
+
+/// The mutant: only contexts that this thread made are looked at.
+#[test]
+fn p13_b11_m30_a_budget_holds_in_another_threads_context() {
+    let (task, part) = (budgeted("b11 made elsewhere", 100), budgeted("b11 made elsewhere", 100));
+    on_manual_clock(|| {
+        manual_runtime().block_on(async {
+            let spends = || async {
+                pass(60);
+                yield_now().await;
+                pass(40);
+                pending::<()>().await
+            };
+            let ended = runtime::spawn_in(&task, spends().cancellable()).await.unwrap();
+            assert_eq!(ended.unwrap_err().reason(), Reason::CpuBudget);
+            assert_eq!(task.usage().cpu, ns(100));
+            let ended = spends().cancellable().in_context(part.clone()).await;
+            assert_eq!(ended.unwrap_err().reason(), Reason::CpuBudget);
+        });
+    });
+}
+
+/// While the job is running.
+#[test]
+fn p10_p13_b11_a_job_that_checks_is_told_and_who_awaits_it_is_cut() {
+    let request = Context::builder("b11 job").cpu_budget(std::time::Duration::from_millis(5)).build();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    Runtime::new().unwrap().block_on(async {
+        let job = request.scope(|| {
+            runtime::spawn_blocking(move || {
+                while Context::current().check().is_ok() {
+                    crate::books::work(1_000);
+                }
+                // Until the one who awaited it was cut.
+                goes_on.recv().is_err()
+            })
+        });
+        let cut = job.cancellable().in_context(request.clone()).await;
+        assert_eq!(cut.unwrap_err().reason(), Reason::CpuBudget);
+        drop(go_on);
+    });
+}
+
+#[test]
+fn p13_b11_the_end_of_a_job_is_a_look_too() {
+    let request = Context::builder("b11 job ends").cpu_budget(std::time::Duration::from_millis(1)).build();
+    Runtime::new().unwrap().block_on(async {
+        let burn = || {
+            let begun = context::accounts().unwrap().thread_cpu;
+            while context::accounts().unwrap().thread_cpu < begun + std::time::Duration::from_millis(2) {}
+        };
+        drop(request.scope(|| runtime::spawn_blocking(burn)));
+        // Nobody polls anything in the request.
+        assert_eq!(request.cancelled().await.reason(), Reason::CpuBudget);
+    });
+}
+
+#[test]
+fn p13_b11_late_work_counts_against_no_budget() {
+    on_manual_clock(|| {
+        let request = budgeted("b11 late", 100);
+        let part = request.child("b11 late part");
+        part.finish();
+        part.scope(|| pass(1_000));
+        assert_eq!(request.check(), Ok(()));
+        request.scope(|| pass(100));
+        assert_eq!(request.check().unwrap_err().reason(), Reason::CpuBudget);
     });
 }
