@@ -7,6 +7,7 @@ use crate::current;
 use crate::join::JoinHandle;
 use crate::pool::Withdraw;
 use crate::time::{Instant, Sleep, sleep_until};
+use crate::unread::Unread;
 use context::{Reason, WaitCancelled};
 use std::fmt;
 use std::future::Future;
@@ -24,13 +25,13 @@ use std::time::Duration;
 pub struct Interaction<T, E>(Stage<T, E>);
 
 enum Stage<T, E> {
-    Sent(JoinHandle<Result<T, Error<E>>>, Ticket),
+    Sent(JoinHandle<Unread<T, Error<E>>>, Ticket),
     Refused(Option<Error<E>>),
     Over,
 }
 
 impl<T, E> Interaction<T, E> {
-    pub(super) fn sent(handle: JoinHandle<Result<T, Error<E>>>, ticket: Ticket) -> Self {
+    pub(super) fn sent(handle: JoinHandle<Unread<T, Error<E>>>, ticket: Ticket) -> Self {
         Self(Stage::Sent(handle, ticket))
     }
 
@@ -132,7 +133,7 @@ impl<T, E> Future for Interaction<T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let result = match &mut self.0 {
             Stage::Sent(handle, ticket) => match Pin::new(handle).poll(cx) {
-                Poll::Ready(joined) => joined.map_err(Error::of_job).and_then(|outcome| outcome),
+                Poll::Ready(joined) => joined.map_err(Error::of_job).and_then(Unread::take),
                 Poll::Pending => Err(task::ready!(ticket.poll_given_up(cx)).into_error()),
             },
             Stage::Refused(error) => Err(error.take().unwrap_or(Error::Closed)),

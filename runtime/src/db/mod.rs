@@ -68,7 +68,8 @@ use crate::join::{Job, JoinHandle};
 use crate::pool::{self, Stop, Why, Work};
 use crate::task::raw::fresh_id;
 use crate::time::{Instant, sleep};
-use context::{Context, ReportKind};
+use crate::unread::Unread;
+use context::{Context, Name, ReportKind};
 use interaction::{Ticket, Waiting};
 use interrupt::{Cause, Course, Watch};
 use std::fmt;
@@ -284,8 +285,8 @@ impl<C: Connection> Pool<C> {
         // Paused time is known to the loop alone.
         let expires_there = expires.filter(|_| is_paused != Some(true));
         let stop = (watch.access == Access::Read).then(|| watch.clone() as Arc<dyn Stop>);
-        let id = fresh_id();
-        let errand = Errand { id, context, place, away, unheard: report_unheard, heeds: false, stop };
+        let (id, name) = (fresh_id(), context.name());
+        let errand = Errand { id, context, place, away, unheard: |_, _, _| (), heeds: false, stop };
         // Dropped unrun, the closure goes first.
         let parts = (f, Course { watch: watch.clone(), place });
         let run = move |slot: &mut Slot<C>| {
@@ -303,6 +304,8 @@ impl<C: Connection> Pool<C> {
             course.ended(is_committed);
             outcome
         };
+        // Reports a failure when it is dropped, unless somebody has taken it.
+        let run = move |slot: &mut Slot<C>| Unread::new(run(slot), report_unheard, name, place);
         match errand.send(&self.inner.threads, run) {
             Ok(handle) => {
                 let queue = self.inner.threads.queue();
@@ -341,8 +344,7 @@ fn straggler(label: &pool::Label, detail: &str) -> Straggler {
 type Outcome<T, E> = Result<T, Error<E>>;
 
 /// Nobody awaits it any more: what failed is said here (P17).
-fn report_unheard<T, E: fmt::Display>(outcome: &Outcome<T, E>, context: &Context, place: Place) {
-    let Err(error) = outcome else { return };
+fn report_unheard<E: fmt::Display>(error: &Error<E>, context: &Name, place: Place) {
     let kind = match error {
         // It was not needed any more: nothing has failed.
         Error::Cancelled(_) | Error::Interrupted => return,

@@ -3,6 +3,7 @@
 mod connections;
 mod interrupts;
 mod queued;
+mod unread;
 
 use super::*;
 use crate::runtime::{Runtime, accounts};
