@@ -227,10 +227,10 @@ impl fmt::Debug for Control {
 }
 
 impl Aside {
-    /// Whether there is anything in it that may have a destructor of the user's.
+    /// Whether there is anything in it that may have a destructor of the user's, or of the executor's: the clock of a deadline.
     pub(crate) fn has_user_code(&self) -> bool {
-        let Extras { values, fields: _, deadline: _, cpu_budget: _, observers } = &self.extras;
-        let is_plain = values.is_empty() && observers.is_empty();
+        let Extras { values, fields: _, deadline, cpu_budget: _, budget: _, observers } = &self.extras;
+        let is_plain = values.is_empty() && observers.is_empty() && deadline.is_none();
         !is_plain || self.hooked.load(Ordering::Relaxed) || !self.rare.lock().waiters.is_empty()
     }
 }
