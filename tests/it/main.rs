@@ -16,7 +16,6 @@ mod http;
 mod ids;
 mod logger;
 mod meter;
-mod mutants;
 mod promise;
 mod promises;
 mod random;

@@ -5,7 +5,10 @@ use context::{Context, FutureExt, Reason};
 use runtime::time::{Instant, advance, sleep};
 use runtime::{Runtime, yield_now};
 use std::future::{Future, pending, poll_fn};
-use std::task::Poll;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -192,4 +195,40 @@ fn p13_b17_a_wait_is_over_when_it_was_cut() {
         sleep(2 * SECOND).await;
         assert_eq!(begun.elapsed(), 2 * SECOND);
     });
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Without a timer nobody else tells them: whoever asks a part first tells all that wait, above and beside it.
+#[test]
+fn p13_b14_a_deadline_that_one_part_notices_wakes_those_that_wait_for_the_whole_and_for_other_parts() {
+    loop {
+        let deadline = std::time::Instant::now() + Duration::from_millis(20);
+        let whole = Context::builder("b14 whole").deadline(deadline).build();
+        let (asked, other) = (whole.child("b14 asked"), whole.child("b14 other"));
+        let woken = [Arc::new(Woken::default()), Arc::new(Woken::default())];
+        let mut waits = [whole.cancelled(), other.cancelled()];
+        let pending = waits.iter_mut().zip(&woken).all(|(wait, woken)| {
+            let waker = Waker::from(woken.clone());
+            Pin::new(wait).poll(&mut std::task::Context::from_waker(&waker)).is_pending()
+        });
+        if !pending {
+            // The machine was too slow for this deadline: with another one.
+            continue;
+        }
+        while std::time::Instant::now() < deadline {
+            std::hint::spin_loop();
+        }
+        assert_eq!(asked.check().unwrap_err().reason(), Reason::Deadline);
+        assert_eq!(woken.map(|woken| woken.0.load(Relaxed)), [1, 1]);
+        return;
+    }
 }
