@@ -39,9 +39,7 @@ const NOT_YET: &[(Id, &str)] = &[
 const IN_THE_MAKING: &[&str] = &["u", "b", "r", "v"];
 
 fn is_due(id: &Id) -> bool {
-    !IN_THE_MAKING.contains(&id.0)
-        && (id.0 != "p" || id.1 < 23)
-        && NOT_YET.iter().all(|(not_yet, _)| not_yet != id)
+    !IN_THE_MAKING.contains(&id.0) && NOT_YET.iter().all(|(not_yet, _)| not_yet != id)
 }
 
 /// The kind, as in [`IDS`], and the number.
