@@ -159,7 +159,8 @@ impl Context {
     pub fn on_finish(&self, hook: impl FnOnce(&Usage) + Send + 'static) {
         let hook: FinishHook = Box::new(hook);
         if let Err(hook) = self.node().control.add_hook(hook) {
-            hook(&self.usage());
+            let usage = self.usage();
+            current::call_hook(self, || hook(&usage));
         }
     }
 

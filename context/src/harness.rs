@@ -152,7 +152,9 @@ pub fn let_go(context: &Context) -> bool {
 /// on any thread, until the returned value is dropped or the thread ends. It may be called on many threads with the
 /// same `hooks`: they hear of a finish once.
 ///
-/// What is current now counts as resumed here, and what is current when it ends as suspended there.
+/// What is current now counts as resumed here, and what is current when it ends as suspended there. Inside of a hook, a
+/// listener or the logger no hook is called: one that begins to observe there hears of the next resume first, and one that
+/// ends there hears nothing more.
 #[must_use = "the hooks are removed when this is dropped"]
 pub fn observe(hooks: Arc<dyn Hooks>) -> Observing {
     hooks::announce();

@@ -136,7 +136,7 @@ impl Slot {
         let told = list.len();
         list.retain(|deferred| !matches!(deferred, Deferred::Resumed));
         if list.len() < told {
-            self.tell_hooks(|hooks, context| hooks.on_resume(context));
+            self.tell_hooks(true);
         }
         let (owned, reports): (Vec<_>, Vec<_>) = list.into_iter().map(Deferred::split).unzip();
         if reports.iter().any(Option::is_some) {
@@ -153,10 +153,19 @@ impl Slot {
     /// back: what is current has not stopped being so for those who look at it.
     fn on_account_of_loop(&self, place: Place, f: impl FnOnce()) {
         let hooks_off = self.hooks_off.replace(true);
+        let base = self.hold_guards();
         let frame = Frame::enter(Share::bookkeeping(), place, FrameKind::Scope);
         f();
         drop(frame);
+        self.base.set(base);
         self.hooks_off.set(hooks_off);
+        self.catch_up();
+    }
+
+    /// From here on none of the guards that are there is undone, until `base` is what this returns: a switch may be under
+    /// way, and hooks could not be told.
+    fn hold_guards(&self) -> u32 {
+        self.base.replace(self.guards.get())
     }
 
     /// Makes `next` current, with the hooks told before, and told after by the next [`catch_up`](Self::catch_up). Returns what
@@ -178,17 +187,26 @@ impl Slot {
         if self.hooks_off.get() || address_of(self.current.get()) == address_of(next) {
             return;
         }
-        self.tell_hooks(|hooks, context| hooks.on_suspend(context));
+        self.tell_hooks(false);
         if address_of(next).is_some() {
             self.defer(Deferred::Resumed);
         }
     }
 
     /// Tells the hooks of this thread, and those of the current context, of that context.
-    fn tell_hooks(&self, what: impl Fn(&dyn Hooks, &Context)) {
-        let Some(node) = self.current_node() else { return };
-        let all = super::observers().into_iter().chain(node.observers());
-        self.tell_each(all.collect(), what);
+    fn tell_hooks(&self, resumed: bool) {
+        let Some(node) = self.current_node().filter(|_| self.may_tell()) else { return };
+        let all = super::observers(resumed).into_iter().chain(node.observers()).collect();
+        if resumed {
+            self.tell_each(all, |hooks, context| hooks.on_resume(context));
+        } else {
+            self.tell_each(all, |hooks, context| hooks.on_suspend(context));
+        }
+    }
+
+    /// Whether a context is current, and hooks may be called.
+    pub(super) fn may_tell(&self) -> bool {
+        !self.hooks_off.get() && self.current_node().is_some()
     }
 
     /// Tells some observers of what is current.
@@ -196,6 +214,7 @@ impl Slot {
         if self.current_node().is_none() || self.hooks_off.replace(true) {
             return;
         }
+        let base = self.hold_guards();
         // Counted: what a hook drops may be what kept the context until here.
         let context = self.share().context();
         for observer in observers {
@@ -204,14 +223,13 @@ impl Slot {
             let call = || what(&*observer.0, &context);
             contained(frame, context.node().name(), context.place(), call);
         }
+        self.base.set(base);
         self.hooks_off.set(false);
     }
 
     /// The thread ends with a context current, by a forgotten guard: that is a suspend too.
-    pub(super) fn tell_last(&self, observers: &[Observer]) {
-        let Some(node) = self.current_node().filter(|_| hooks::anyone()) else { return };
-        let all = observers.iter().cloned().chain(node.observers());
-        self.tell_each(all.collect(), |hooks, context| hooks.on_suspend(context));
+    pub(super) fn tell_last(&self, observers: impl Iterator<Item = Observer>) {
+        self.tell_each(observers.collect(), |hooks, context| hooks.on_suspend(context));
     }
 }
 
@@ -248,6 +266,11 @@ fn contained(frame: Frame<'_>, name: Name, place: Place, f: impl FnOnce()) {
         report(ReportKind::UnhandledPanic, &name, place, panic_message(&*panic));
         discard_panic(panic);
     }
+}
+
+/// Calls a hook of `context` where no switch leads to it.
+pub(crate) fn call_hook(context: &Context, hook: impl FnOnce()) {
+    contained(Frame::stay(context.place()), context.node().name(), context.place(), hook);
 }
 
 /// Enters one occurrence in the ledger of the sentinel and tells it: to the log the first time and then at every power of

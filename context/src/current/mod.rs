@@ -22,6 +22,7 @@ mod switch;
 mod time;
 
 pub(crate) use charge::stamp;
+pub(crate) use deferred::call_hook;
 pub use deferred::report;
 pub use frames::Entered;
 use frames::{Counted, Visit};
@@ -110,7 +111,7 @@ const CLASS_CACHE: usize = 32;
 struct Cleanup {
     guards: RefCell<Vec<frames::Guarded>>,
     /// Who wants to know of every context on this thread.
-    observers: RefCell<Vec<Observer>>,
+    observers: RefCell<Vec<Watching>>,
 }
 
 impl Cleanup {
@@ -124,13 +125,14 @@ impl Drop for Cleanup {
         let entries = std::mem::take(&mut *self.guards.borrow_mut());
         let observers = std::mem::take(&mut *self.observers.borrow_mut());
         SLOT.with(|slot| {
-            slot.tell_last(&observers);
+            let resumed = observers.iter().filter(|watching| watching.resumed);
+            slot.tell_last(resumed.map(|watching| watching.observer.clone()));
             slot.guards.set(0);
             slot.become_nobody();
             slot.close();
             slot.catch_up();
         });
-        observers.iter().for_each(hooks::remove_finish);
+        observers.iter().for_each(|watching| hooks::remove_finish(&watching.observer));
         drop((entries, observers));
         // Its memory: nothing is put aside from here on.
         SLOT.with(|slot| drop(ManuallyDrop::into_inner(slot.deferred.take())));
@@ -239,30 +241,57 @@ impl Context {
     }
 }
 
-/// Who is to be told of every context on this thread.
-fn observers() -> Vec<Observer> {
-    CLEANUP.try_with(|cleanup| cleanup.observers.borrow().clone()).unwrap_or_default()
+/// Who observes a thread, and was told of a resume and not yet of the suspend. (One that comes while hooks are not called is
+/// told of the next resume first.)
+struct Watching {
+    observer: Observer,
+    resumed: bool,
+}
+
+/// Who is to be told of a resume, or of a suspend, of what is current on this thread.
+fn observers(resumed: bool) -> Vec<Observer> {
+    let due = |cleanup: &Cleanup| {
+        let mut all = cleanup.observers.borrow_mut();
+        let due = all.iter_mut().filter(|watching| watching.resumed != resumed);
+        due.map(|watching| {
+            watching.resumed = resumed;
+            watching.observer.clone()
+        })
+        .collect()
+    };
+    CLEANUP.try_with(due).unwrap_or_default()
 }
 
 /// Tells `observer` of every context on this thread from here on, beginning with the one that is current.
 pub(crate) fn add_observer(observer: Observer) {
-    SLOT.with(|slot| slot.tell_each(vec![observer.clone()], |hooks, context| hooks.on_resume(context)));
-    let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push(observer));
+    SLOT.with(|slot| {
+        let resumed = slot.may_tell();
+        // First, for what it is told may lead to a switch, of which it is to be told too.
+        let watching = Watching { observer: observer.clone(), resumed };
+        let _ = CLEANUP.try_with(|cleanup| cleanup.observers.borrow_mut().push(watching));
+        if resumed {
+            slot.tell_each(vec![observer], |hooks, context| hooks.on_resume(context));
+            slot.catch_up();
+        }
+    });
 }
 
 /// False if it was removed before: when the thread ended. The caller holds another handle, so that the last one is not
 /// dropped inside of the borrow.
 pub(crate) fn remove_observer(observer: &Observer) -> bool {
-    let is_it = |other: &Observer| Arc::ptr_eq(&other.0, &observer.0);
+    let is_it = |other: &Watching| Arc::ptr_eq(&other.observer.0, &observer.0);
     let remove = |cleanup: &Cleanup| {
         let mut observers = cleanup.observers.borrow_mut();
-        observers.iter().rposition(is_it).map(|at| observers.remove(at)).is_some()
+        observers.iter().rposition(is_it).map(|at| observers.remove(at))
     };
-    let removed = CLEANUP.try_with(remove).unwrap_or(false);
-    if removed {
-        SLOT.with(|slot| slot.tell_each(vec![observer.clone()], |hooks, context| hooks.on_suspend(context)));
+    let removed = CLEANUP.try_with(remove).ok().flatten();
+    if removed.as_ref().is_some_and(|watching| watching.resumed) {
+        SLOT.with(|slot| {
+            slot.tell_each(vec![observer.clone()], |hooks, context| hooks.on_suspend(context));
+            slot.catch_up();
+        });
     }
-    removed
+    removed.is_some()
 }
 
 /// Whether a thread that reads by `rung` already has what `wanted` asks for.

@@ -118,6 +118,10 @@ fn p09_a_panic_in_a_hook_is_reported_and_the_others_run() {
     assert_eq!(trace.take().len(), 1);
     let report = watch.only();
     assert_eq!((report.kind, report.detail.as_str()), (ReportKind::UnhandledPanic, "hook"));
+    // A hook that comes too late is called at once, and its panic stops there too.
+    context.on_finish(|_| panic_quietly("late hook"));
+    let report = watch.only();
+    assert_eq!((report.kind, report.detail.as_str()), (ReportKind::UnhandledPanic, "late hook"));
 }
 
 #[runtime::test]
