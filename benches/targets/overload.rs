@@ -73,9 +73,10 @@ async fn experiment(length: Duration) -> (f64, Vec<Outcome>) {
         outcomes.push(load(service.address, factor, capacity, length).await);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    let (memory, descriptors) = (service.status("VmHWM") / 1024, service.descriptors());
     let (status, took, log) = service.end();
     assert_eq!(status, Some(0), "the service ended badly:\n{log}");
-    println!("the service ended in order within {took:?}");
+    println!("at most {memory} MiB resident, {descriptors} descriptors left; it ended in order within {took:?}");
     (capacity, outcomes)
 }
 
