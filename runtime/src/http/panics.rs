@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::current;
+use context::harness::discard_panic;
 use context::{Context, ReportKind, panic_message};
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe, Location, PanicHookInfo, catch_unwind};
@@ -55,10 +56,9 @@ impl Panicked {
     pub(super) fn report(self, context: &Context, fallback: Place) {
         let Self { payload, place } = self;
         let place = place.unwrap_or(fallback);
-        context::sentinel::report(ReportKind::UnhandledPanic, context, place, panic_message(&*payload));
-        // A second panic, from the destructor of the payload, is ignored.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
+        let text = panic_message(&*payload);
+        // Within the context, so that what a logger or listener says of it has the name of the request.
+        context.scope(|| context::sentinel::report(ReportKind::UnhandledPanic, context, place, text));
+        discard_panic(payload);
     }
 }
