@@ -5,12 +5,13 @@ use crate::cells::Tally;
 use crate::class::{self, Class};
 use crate::clock::{self, Rung};
 use crate::current::{self, Frame, FrameKind, Share};
-use crate::node::ledger::{ClassBooks, Ledger, RunningSlice};
-use crate::node::{Context, FinishHook, Id, Node, Reading, Shown, UserCode};
+use crate::node::ledger::{ClassBooks, Everything, Ledger};
+use crate::node::running::{RunningSlice, read_with};
+use crate::node::{Context, FinishHook, Id, Node, Reading, UserCode};
 use crate::usage::Usage;
 use std::collections::HashMap;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, fence};
 use std::time::Duration;
 
 impl Context {
@@ -21,14 +22,12 @@ impl Context {
         if self.is_sentinel() {
             return sentinel_usage();
         }
-        if let Some(usage) = self.usage_at_rest(Node::total, |shown| &shown.total) {
-            return usage;
-        }
-        read_steadily(|slices| {
-            let mut total = self.node().total(slices);
-            self.show_cpu(&mut total, |shown| &shown.total);
-            total.tally.into()
-        })
+        let node = self.node();
+        let total = self.read_at_rest(Node::total).unwrap_or_else(|| {
+            current::settle();
+            read_steadily(|slices| node.total(slices))
+        });
+        node.show_total(total).into()
     }
 
     /// What was charged to this context itself, the slice that runs now included. Never decreases.
@@ -36,14 +35,12 @@ impl Context {
         if self.is_sentinel() {
             return sentinel_usage();
         }
-        if let Some(usage) = self.usage_at_rest(Node::own, |shown| &shown.own) {
-            return usage;
-        }
-        read_steadily(|slices| {
-            let mut own = self.node().own(slices);
-            self.show_cpu(&mut own, |shown| &shown.own);
-            own.tally.into()
-        })
+        let node = self.node();
+        let own = self.read_at_rest(Node::own).unwrap_or_else(|| {
+            current::settle();
+            read_steadily(|slices| node.own(slices))
+        });
+        node.show_own(own).into()
     }
 
     /// Wall time from its making to its finish, or to now. Zero for the sentinel.
@@ -53,18 +50,26 @@ impl Context {
 
     /// Ends its scope: runs the finish hooks with the final usage, cancels what is left below, and returns that usage.
     ///
-    /// Only the first call does that, or, if the context is held ([`hold`](Self::hold)), the end of the last hold. Work that goes on in it is charged as late, and reported. The hooks run outside
-    /// this context: their CPU goes to the parent, or to `(runtime)`.
+    /// Only the first call has an effect. If the context, or a part of it, is held ([`hold`](Self::hold)), it takes effect
+    /// when the last hold ends, and this call returns what was used so far.
+    ///
+    /// The final usage is complete: it has what ran in the context and its parts until now, on every thread, running slices
+    /// included, and is not less than what [`usage`](Self::usage) returned before. What runs in them afterwards, also in parts
+    /// that are made later, is late and reported; of the CPU times in `usage()`, `late_cpu` alone grows from here on. (Other
+    /// counters count late work as any other.) The hooks run outside this context: their CPU goes to the parent, or to
+    /// `(runtime)`.
     pub fn finish(&self) -> Usage {
-        self.end();
-        self.node().total(&[]).tally.into()
+        self.notice_deadline();
+        let is_current = current::settle_within(self.node());
+        let bill = self.end_at(current::ticks(), is_current, Self::bill);
+        bill.or_else(|| self.usage_if_whole()).unwrap_or_else(|| self.usage())
     }
 
     /// [`finish`](Self::finish) for those who do not want the sum.
     pub(crate) fn end(&self) {
         self.notice_deadline();
         let is_current = current::settle_within(self.node());
-        self.end_at(current::ticks(), is_current);
+        self.end_at(current::ticks(), is_current, |_, _| Usage::default());
     }
 
     /// The same for who left it at the last switch on this thread, and did nothing since: the time is known.
@@ -72,85 +77,111 @@ impl Context {
     pub(crate) fn end_left(&self) {
         self.notice_deadline();
         let is_current = current::settle_within(self.node());
-        self.end_at(current::last_switch(), is_current);
+        self.end_at(current::last_switch(), is_current, |_, _| Usage::default());
     }
 
+    /// What `untold` says of the finish, if it was this one and nobody was told; else the bill that the hooks were told.
+    /// `None` in the usual case, where nothing is to be done but to say that it has finished, and if it had finished before.
     #[inline]
-    fn end_at(&self, now: u64, is_current: bool) {
-        if self.node().finish(now) {
-            if self.node().has_finish_work() {
-                self.tell_of_finish();
-            }
-            if is_current {
-                current::begin_tail();
-            }
+    fn end_at(&self, now: u64, is_current: bool, untold: fn(&Self, bool) -> Usage) -> Option<Usage> {
+        let node = self.node();
+        if !node.finish(now) {
+            return None;
         }
+        let alone = node.close_alone(current::owner());
+        let told = (!alone || node.has_finish_work()).then(|| self.end_with_care(alone, untold));
+        if is_current {
+            current::begin_tail();
+        }
+        told
     }
 
+    /// Other threads may be in it, or there are hooks or parts.
     #[cold]
     #[inline(never)]
-    fn tell_of_finish(&self) {
-        let around = self.parent().filter(|parent| !parent.is_finished());
+    fn end_with_care(&self, alone: bool, untold: fn(&Self, bool) -> Usage) -> Usage {
+        let elsewhere = !alone && self.node().close(current::ledger());
+        if !self.node().has_finish_work() {
+            return untold(self, elsewhere);
+        }
+        let bill = self.bill(elsewhere);
+        let around = self.parent().filter(|parent| !parent.node().is_closed());
         let share = around.as_ref().map_or_else(Share::bookkeeping, Share::of);
         let frame = Frame::enter(share, self.place(), FrameKind::Scope);
-        <Node as UserCode>::run_finish_hooks(self);
+        <Node as UserCode>::run_finish_hooks(self, &bill);
         self.node().cancel_remains();
         drop(frame);
+        bill
+    }
+
+    /// What a context that was just closed has used, the running slices of other threads up to where they were cut.
+    fn bill(&self, elsewhere: bool) -> Usage {
+        let node = self.node();
+        let total = if elsewhere { read_steadily(|slices| node.total(slices)) } else { node.total(&[]) };
+        node.show_total(total).into()
+    }
+
+    /// The total of a finished context that has no parts and that no other thread was ever in.
+    fn usage_if_whole(&self) -> Option<Usage> {
+        let node = self.node();
+        let is_whole = self.is_finished() && !node.has_children() && node.is_private_to(current::ledger()?);
+        is_whole.then(|| node.show_total(node.total(&[])).into())
     }
 
     /// The usual case, a request that reads its own bill: no part of it is left, and no other thread works for it. Then
     /// nobody else's clock is asked.
-    fn usage_at_rest(
-        &self,
-        read: fn(&Node, &[RunningSlice]) -> Reading,
-        which: fn(&Shown) -> &AtomicU64,
-    ) -> Option<Usage> {
+    fn read_at_rest(&self, read: fn(&Node, &[RunningSlice]) -> Reading) -> Option<Reading> {
         let node = self.node();
         if node.has_children() {
             return None;
         }
         let own = current::ledger()?;
-        let before = own.others_without(node)?;
+        let is_private = node.is_private_to(own);
+        let before = if is_private { 0 } else { own.others_without(node)? };
         current::settle();
-        let mut reading = read(node, &[]);
-        // What this thread alone has charged nobody can have changed meanwhile.
-        if !node.is_whole_at(own) && own.others_without(node) != Some(before) {
+        let reading = read(node, &[]);
+        if !is_private && own.others_without(node) != Some(before) {
             return None;
         }
-        self.show_cpu(&mut reading, which);
-        Some(reading.tally.into())
+        Some(reading)
     }
 
-    /// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two
-    /// may differ by some nanoseconds. What was shown once is never taken back.
-    fn show_cpu(&self, reading: &mut Reading, which: fn(&Shown) -> &AtomicU64) {
-        let cpu = &mut reading.tally.cpu;
-        if reading.running != 0 {
-            *cpu = which(self.node().control.show()).fetch_max(*cpu, Relaxed).max(*cpu);
-        } else if let Some(shown) = self.node().control.shown() {
-            *cpu = which(shown).load(Relaxed).max(*cpu);
-        }
-    }
-
-    /// Keeps this context open: a [`finish`](Self::finish) takes effect when the last hold is dropped. That is how
-    /// shielded work outlives its request without being late. On a finished context it does nothing.
+    /// Keeps this context open, and those that it is a part of: a [`finish`](Self::finish) of one of them takes effect when
+    /// the last hold is dropped. That is how shielded work, or a job on another thread, outlives its request without being
+    /// late, and how the request's bill is complete. Those that have finished already stay finished.
     pub fn hold(&self) -> Hold {
         Hold(self.count_hold().then(|| self.clone()))
     }
 
-    /// A hold without a handle; whether it is one.
+    /// A hold without a handle, on this context and on everything above it that is open; whether it is one.
+    ///
+    /// A context that is held cannot finish before the hold ends. So what was open here is what is open when the hold ends,
+    /// and nothing needs to be remembered.
     pub(crate) fn count_hold(&self) -> bool {
-        self.node().control.hold()
+        self.with_ancestors().fold(false, |held, context| context.node().control.hold() | held)
     }
 
-    /// A hold that is counted already.
-    pub(crate) fn take_over_hold(&self) -> Hold {
-        Hold((!self.is_finished()).then(|| self.clone()))
-    }
-
-    /// Ends a hold that is counted; whether it is now to be finished.
+    /// Ends a hold that is counted, and runs no foreign code. Whether it was the last one of something that is to finish:
+    /// then the caller calls [`finish_released`](Self::finish_released).
     pub(crate) fn end_hold(&self) -> bool {
-        !self.is_finished() && self.node().control.release()
+        let open = self.with_ancestors().filter(|context| !context.is_finished());
+        open.fold(false, |last, context| context.node().control.release() | last)
+    }
+
+    /// Finishes what of this context and everything above it is to finish and is not held any more, from below: so the bill
+    /// of what is above has all.
+    pub(crate) fn finish_released(&self) {
+        // Outside of all of them: what is current here has been charged, and nothing of the way up is late.
+        current::with_tail(|| {
+            let _frame = Frame::enter(Share::bookkeeping(), self.place(), FrameKind::Scope);
+            let released = self.with_ancestors().filter(|context| context.node().control.is_released());
+            released.for_each(Self::end);
+        });
+    }
+
+    /// This context, what it is a part of, and so on.
+    fn with_ancestors(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |context| context.node().birth.parent.as_ref())
     }
 
     /// Calls `hook` with the total usage when this context finishes. On a finished one it is called at once.
@@ -170,36 +201,41 @@ impl Context {
     }
 }
 
-/// Keeps a context open while it lives; made by [`Context::hold`].
+/// Keeps a context, and those that it is a part of, open while it lives; made by [`Context::hold`].
 #[derive(Debug)]
 #[must_use = "the context is held only while this lives"]
 pub struct Hold(Option<Context>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(context) = self.0.take().filter(|context| context.node().control.release()) {
-            context.finish();
+        if let Some(context) = self.0.take().filter(Context::end_hold) {
+            context.finish_released();
         }
     }
 }
 
-/// Reads with the slices that run now on any thread; again if one of those threads switched meanwhile.
-fn read_steadily(read: impl Fn(&[RunningSlice]) -> Usage) -> Usage {
+/// Reads with the slices that run now on other threads; again if one of those threads switched meanwhile.
+fn read_steadily(read: impl Fn(&[RunningSlice]) -> Reading) -> Reading {
     const TRIES: usize = 8;
-    current::settle();
     let own = current::ledger();
     let ledgers = Ledger::all();
     let others = || ledgers.iter().filter(|ledger| !own.is_some_and(|own| std::ptr::eq(own, **ledger)));
     for _ in 0..TRIES {
-        let before: Vec<u64> = others().map(|ledger| ledger.running.sequence()).collect();
+        let before: Option<Vec<u64>> = others().map(|ledger| ledger.running.sequence()).collect();
         let slices: Vec<_> = others().filter_map(|ledger| ledger.running.read()).collect();
-        let usage = read(&slices);
-        if others().map(|ledger| ledger.running.sequence()).eq(before) {
-            return usage;
+        let reading = read(&slices);
+        fence(Acquire);
+        // One of them is in the middle of a switch, perhaps preempted there.
+        let Some(before) = before else {
+            std::thread::yield_now();
+            continue;
+        };
+        if others().map(|ledger| ledger.running.sequence()).eq(before.into_iter().map(Some)) {
+            return reading;
         }
     }
-    // Threads that switch faster than we read have only short slices: leave them out.
-    read(&[])
+    // Threads that switch faster than we read have only short slices: leave those out, and no others.
+    read_with(Ledger::slices_elsewhere(own), read)
 }
 
 /// What ran in no context, on all threads.
@@ -245,16 +281,18 @@ pub struct Snapshot {
 /// Cost: all registries are held while the nodes are read, some 100 ns for each.
 pub fn live() -> Vec<Snapshot> {
     current::settle();
-    let mut slices: Vec<_> = Ledger::all().iter().filter_map(|ledger| ledger.running.read()).collect();
+    let slices = Ledger::slices_elsewhere(current::ledger());
     let mut live: Vec<_> = Ledger::with_everything(|everything| {
-        slices.retain(RunningSlice::runs_on);
-        everything.nodes().filter(|node| node.id != 0).map(|node| snapshot(node, &slices)).collect()
+        let nodes = read_with(slices, |slices| {
+            everything.nodes().map(|node| (node, node.own(slices))).collect::<Vec<_>>()
+        });
+        nodes.into_iter().map(|(node, own)| snapshot(node, own)).collect()
     });
     live.sort_unstable_by_key(|snapshot: &Snapshot| snapshot.id);
     live
 }
 
-fn snapshot(node: &Node, slices: &[RunningSlice]) -> Snapshot {
+fn snapshot(node: &Node, own: Reading) -> Snapshot {
     Snapshot {
         name: node.name().to_string(),
         class: node.birth.class.name,
@@ -263,7 +301,7 @@ fn snapshot(node: &Node, slices: &[RunningSlice]) -> Snapshot {
         place: node.birth.place,
         finished: node.control.finished_at().is_some(),
         elapsed: elapsed_of(node),
-        own: node.own(slices).tally.into(),
+        own: node.show_own(own).into(),
     }
 }
 
@@ -300,14 +338,9 @@ pub struct CancelledUsage {
 /// Every class ever used, by name.
 pub fn classes() -> Vec<ClassUsage> {
     current::settle();
+    let slices = Ledger::slices_elsewhere(current::ledger());
     Ledger::with_everything(|everything| {
-        let mut living: HashMap<&str, Living> = HashMap::new();
-        for node in everything.nodes() {
-            let living = living.entry(node.birth.class.name).or_default();
-            living.contexts += 1;
-            living.own += &node.own_tally();
-            living.finished += u64::from(node.control.finished_at().is_some());
-        }
+        let living = read_with(slices, |slices| living(everything, slices));
         let usage = |class: &'static Class| {
             let living = living.get(class.name).copied().unwrap_or_default();
             let cancelled = everything.cancelled(class).into_iter();
@@ -316,7 +349,7 @@ pub fn classes() -> Vec<ClassUsage> {
                 contexts: books.contexts,
                 own: books.own.into(),
             });
-            class_usage(class.name, everything.class(class), living, cancelled.collect())
+            class_usage(class, everything.class(class), living, cancelled.collect())
         };
         class::all().into_iter().map(usage).collect()
     })
@@ -330,8 +363,21 @@ struct Living {
     finished: u64,
 }
 
+/// The contexts that are not gone, by class.
+fn living(everything: &Everything<'_>, slices: &[RunningSlice]) -> HashMap<&'static str, Living> {
+    let mut living: HashMap<_, Living> = HashMap::new();
+    for node in everything.nodes() {
+        let living = living.entry(node.birth.class.name).or_default();
+        living.contexts += 1;
+        living.own += &node.own(slices).tally;
+        living.finished += u64::from(node.control.finished_at().is_some());
+    }
+    living
+}
+
+/// The caller holds all registries: so one reading of a class comes after the other.
 fn class_usage(
-    class: &'static str,
+    class: &'static Class,
     gone: ClassBooks,
     living: Living,
     cancelled: Vec<CancelledUsage>,
@@ -339,8 +385,11 @@ fn class_usage(
     let (mut own, mut total) = (gone.own, gone.own);
     own += &living.own;
     total += &gone.below;
+    // As for a context: a running slice was measured by another clock than its charge will be.
+    own.cpu = class.shown_cpu.fetch_max(own.cpu, Relaxed).max(own.cpu);
+    own.late_cpu = class.shown_late.fetch_max(own.late_cpu, Relaxed).max(own.late_cpu);
     ClassUsage {
-        class,
+        class: class.name,
         opened: gone.gone + living.contexts,
         open: living.contexts - living.finished,
         own: own.into(),

@@ -3,7 +3,7 @@
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Where classes above the limit are counted.
 pub(crate) const OTHER: &str = "(other)";
@@ -27,6 +27,15 @@ pub fn set_class_limit(limit: usize) {
 pub(crate) struct Class {
     pub(crate) name: &'static str,
     pub(crate) index: usize,
+    /// The largest CPU of its contexts that any reader was told, ns: a reading never decreases.
+    pub(crate) shown_cpu: AtomicU64,
+    pub(crate) shown_late: AtomicU64,
+}
+
+impl Class {
+    const fn new(name: &'static str, index: usize) -> Self {
+        Self { name, index, shown_cpu: AtomicU64::new(0), shown_late: AtomicU64::new(0) }
+    }
 }
 
 /// What [`intern`] found.
@@ -56,14 +65,14 @@ pub(crate) fn intern(name: &str) -> Interned {
 
 fn insert(classes: &mut HashMap<&'static str, &'static Class>, name: &str) -> &'static Class {
     let name: &'static str = Box::leak(name.into());
-    let class: &'static Class = Box::leak(Box::new(Class { name, index: classes.len() }));
+    let class: &'static Class = Box::leak(Box::new(Class::new(name, classes.len())));
     classes.insert(name, class);
     class
 }
 
 /// The sentinel's class, which is not among the others.
 pub(crate) fn sentinel() -> &'static Class {
-    static SENTINEL: Class = Class { name: "(sentinel)", index: usize::MAX };
+    static SENTINEL: Class = Class::new("(sentinel)", usize::MAX);
     &SENTINEL
 }
 

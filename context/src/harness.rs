@@ -131,21 +131,29 @@ impl JobTimer {
     }
 }
 
-/// Holds `context` open until [`release`], like a [`Hold`](crate::Hold) but without a handle of it: for a loop that has
-/// one with the task, and lets go when it has left the task's context. Nothing happens if it has finished.
+/// Holds `context` and what it is a part of open until [`release`], like a [`Hold`](crate::Hold) but without a handle of it:
+/// for a loop that has one with the task, and lets go when it has left the task's context. What has finished stays so.
 pub fn hold(context: &Context) {
     context.count_hold();
 }
 
 /// Gives up one [`hold`].
 pub fn release(context: &Context) {
-    drop(context.take_over_hold());
+    if context.end_hold() {
+        context.finish_released();
+    }
 }
 
-/// Gives up one [`hold`] where no foreign code may run, under a lock say. If it returns true, the caller has to
-/// [`finish`](Context::finish) the context: that was asked for meanwhile, and this was the last hold.
+/// Gives up one [`hold`] where no foreign code may run, under a lock say. If it returns true, the caller has to call
+/// [`finish_released`]: a finish was asked for meanwhile, and this was the last hold.
 pub fn let_go(context: &Context) -> bool {
     context.end_hold()
+}
+
+/// The second half of [`release`], after a [`let_go`] that returned true: finishes what of `context` and those above it waited
+/// for the end of the last hold.
+pub fn finish_released(context: &Context) {
+    context.finish_released();
 }
 
 /// Tells `hooks` of every context that becomes or ceases to be current on this thread, and of every one that finishes

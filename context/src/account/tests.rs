@@ -36,9 +36,8 @@ fn p07_what_the_clock_was_ahead_is_a_negative_correction() {
 fn p08_what_was_shown_of_a_running_slice_is_not_taken_back() {
     let context = Context::root("p08 shown");
     let show = |cpu, running| {
-        let mut reading = Reading { tally: Tally { cpu, ..Tally::default() }, running };
-        context.show_cpu(&mut reading, |shown| &shown.total);
-        reading.tally.cpu
+        let reading = Reading { tally: Tally { cpu, ..Tally::default() }, running };
+        context.node().show_total(reading).cpu
     };
     assert_eq!([show(100, 30), show(95, 0), show(95, 20), show(101, 0)], [100, 100, 100, 101]);
 }

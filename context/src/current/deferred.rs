@@ -31,6 +31,7 @@ use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::{Aside, Context, Name, Node, UserCode};
 use crate::panics::{contain_panic, discard_panic, panic_message};
 use crate::report::{Report, ReportKind};
+use crate::usage::Usage;
 use std::any::Any;
 use std::fmt::Display;
 use std::mem::ManuallyDrop;
@@ -331,19 +332,18 @@ fn tell_user_code(place: Place, f: impl FnOnce()) {
 
 /// What the end of a context leads to.
 impl UserCode for Node {
-    fn run_finish_hooks(context: &Context) {
+    fn run_finish_hooks(context: &Context, usage: &Usage) {
         let node = context.node();
         let hooks = node.control.take_hooks();
         let observers = if hooks::anyone() { hooks::finish_observers() } else { Vec::new() };
         if hooks.is_empty() && observers.is_empty() && node.observers().next().is_none() {
             return;
         }
-        let usage = node.total(&[]).tally.into();
         for hook in hooks {
-            contained(Frame::stay(context.place()), node.name(), context.place(), || hook(&usage));
+            contained(Frame::stay(context.place()), node.name(), context.place(), || hook(usage));
         }
         for observer in observers.into_iter().chain(node.observers()) {
-            let call = || observer.0.on_finish(context, &usage);
+            let call = || observer.0.on_finish(context, usage);
             contained(Frame::stay(context.place()), node.name(), context.place(), call);
         }
     }

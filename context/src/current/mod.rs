@@ -354,15 +354,15 @@ pub(crate) fn settle() {
     });
 }
 
-/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.) Whether `node`
-/// itself is current.
+/// The same, if what runs is `node` or something below it. (If it is not, the running slice is nobody's here.) Whether it
+/// is that.
 pub(crate) fn settle_within(node: &Node) -> bool {
     SLOT.with(|slot| {
         let mut running = slot.current_node();
         while let Some(inner) = running {
             if std::ptr::eq(inner, node) {
                 settle();
-                return slot.current_node().is_some_and(|current| std::ptr::eq(current, node));
+                return true;
             }
             running = inner.birth.parent.as_ref().map(Context::node);
         }
@@ -401,6 +401,12 @@ pub(crate) fn settled_ledger() -> Option<(&'static Ledger, u64)> {
         }
         Some((ledger, slot.last_cpu().wrapping_sub(slot.start.get())))
     })
+}
+
+/// The number by which this thread's own contexts know it; 0 before it has books.
+#[inline]
+pub(crate) fn owner() -> u64 {
+    SLOT.with(|slot| slot.id.get())
 }
 
 /// This thread's ledger, if it has one, without settling.
@@ -475,6 +481,16 @@ pub(crate) fn manual_advance(cpu: u64, wall: u64) {
 #[cold]
 pub(crate) fn begin_tail() {
     SLOT.with(Slot::begin_tail);
+}
+
+/// Runs `f`, which may finish what is current, or something above it: then what runs from here on is its tail.
+pub(crate) fn with_tail(f: impl FnOnce()) {
+    let is_late = || SLOT.with(|slot| slot.current_node().is_some_and(Node::is_closed));
+    let was_late = is_late();
+    f();
+    if !was_late && is_late() {
+        SLOT.with(Slot::begin_tail);
+    }
 }
 
 /// The loop's own account is current from here on.

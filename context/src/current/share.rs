@@ -70,6 +70,7 @@ impl Share {
             count_share(context.node());
             Self::from_raw(node.as_ptr())
         } else {
+            context.node().visit();
             std::mem::forget(context.clone());
             Self::from_raw(node.as_ptr().map_addr(|addr| addr | FOREIGN))
         }
@@ -156,7 +157,12 @@ impl Held {
         if context.is_sentinel() {
             return Self::NOBODY;
         }
-        let mark = if is_own(context) { 0 } else { FOREIGN };
+        let mark = if is_own(context) {
+            0
+        } else {
+            context.node().visit();
+            FOREIGN
+        };
         Self(context.as_ptr().as_ptr().map_addr(|addr| addr | mark))
     }
 

@@ -15,6 +15,7 @@ use crate::clock::{Rung, Stamp};
 use crate::node::Node;
 use crate::node::hooks;
 use crate::node::ledger::Ledger;
+use crate::node::running::{Split, fence_before_split};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,12 +23,16 @@ impl Slot {
     /// Charges the slice that ends at `now`, and begins the next. `began`: the wall ticks at which it began.
     pub(super) fn settle(&self, now: Stamp, began: u64) {
         let Some(ledger) = self.books() else { return };
-        let ns = now.cpu.wrapping_sub(self.last_cpu()) as i64;
-        self.publish(now.cpu);
-        if ns < 0 || now.broken {
-            self.settle_unusual(ledger, ns, began);
-        } else {
-            self.charge(ledger, ns as u64, began);
+        let since = self.last_cpu();
+        let ns = now.cpu.wrapping_sub(since) as i64;
+        // What is charged is one step for other threads, until the next slice is published.
+        ledger.running.change();
+        let off = if ns < 0 || now.broken { self.charge_off(ledger, ns, began) } else { 0 };
+        let ns = u64::try_from(ns).unwrap_or(0);
+        self.charge(ledger, since, ns, began);
+        self.publish_changed(now.cpu);
+        if off > 0 && self.blocking_min.get() != 0 {
+            self.look_for_blocking_call(off);
         }
     }
 
@@ -48,8 +53,9 @@ impl Slot {
     }
 
     /// The thread left the CPU in this slice, or the clock's extrapolation was a little ahead of the kernel's.
+    /// Charges the time off the CPU, and returns it, ns.
     #[cold]
-    fn settle_unusual(&self, ledger: &Ledger, ns: i64, began: u64) {
+    fn charge_off(&self, ledger: &Ledger, ns: i64, began: u64) -> u64 {
         let cpu = u64::try_from(ns).unwrap_or(0);
         if ns < 0 {
             ledger.negative.add(ns.unsigned_abs());
@@ -64,10 +70,7 @@ impl Slot {
             None if self.current.get() == LOOP => ledger.parked.add(off),
             None => ledger.sentinel.blocked.add(off),
         }
-        self.charge(ledger, cpu, began);
-        if self.blocking_min.get() != 0 {
-            self.look_for_blocking_call(off);
-        }
+        off
     }
 
     /// The thread left the CPU in the last poll, and the next one is for the same context: a new slice begins, so that a
@@ -96,10 +99,11 @@ impl Slot {
         self.defer(Deferred::BlockingCall { name: node.name(), place, off });
     }
 
-    fn charge(&self, ledger: &Ledger, ns: u64, began: u64) {
+    /// Charges a slice of `ns` that began at `since`, and at `began` in wall ticks.
+    fn charge(&self, ledger: &Ledger, since: u64, ns: u64, began: u64) {
         match self.current_node() {
             Some(node) if node.gate.load(Relaxed) == self.id.get() => node.local.cpu.add(ns),
-            Some(node) => self.charge_cold(ledger, node, ns, began),
+            Some(node) => self.charge_cold(ledger, node, since, ns, began),
             None if self.current.get() == LOOP => ledger.runtime.add(ns),
             None => ledger.sentinel.cpu.add(ns),
         }
@@ -118,19 +122,34 @@ impl Slot {
         }
     }
 
-    /// Another thread's context, one with a budget, or a finished one.
-    ///
-    /// The slice in which a context finishes has a tail: the way back from `finish` to the loop. It is charged as late
-    /// like any other, but not reported: nobody did anything wrong. It is one tail however often it is cut, by a
-    /// preemption or by a reading of the books, until something else becomes current.
+    /// Another thread's context, one with a budget, a finished one, or one that finished elsewhere while this slice ran: then
+    /// the slice is split (see [`running`](crate::node::running)).
     #[cold]
-    fn charge_cold(&self, ledger: &Ledger, node: &Node, ns: u64, began: u64) {
-        let Some(finished) = node.control.finished_at() else {
-            return self.charge_open(ledger, node, ns);
-        };
-        node.abroad().shared.late_cpu.add_shared(ns);
-        ledger.late.add(ns);
-        if began <= finished {
+    fn charge_cold(&self, ledger: &Ledger, node: &Node, since: u64, ns: u64, began: u64) {
+        fence_before_split();
+        let Split { cpu, late } = ledger.running.split(&node.gate, since, ns);
+        if cpu > 0 {
+            self.charge_open(ledger, node, cpu);
+        }
+        if late > 0 {
+            node.abroad().shared.late_cpu.add_shared(late);
+            ledger.late.add(late);
+        }
+        // The finisher read the kernel's clock, and this thread's own may be a little behind it.
+        ledger.negative.add(cpu.saturating_sub(ns));
+        if node.is_closed() {
+            self.note_late(node, late, began, late < ns);
+        }
+    }
+
+    /// The slice that ends, which began at `began`, is late, or the last `ns` of it: then it was cut.
+    ///
+    /// The slice in which this thread finishes a context has a tail: the way back from `finish` to the loop. It is charged as
+    /// late like any other, but not reported: nobody did anything wrong. It is one tail however often it is interrupted, by
+    /// a preemption or by a reading of the books, until something else becomes current.
+    fn note_late(&self, node: &Node, ns: u64, began: u64, was_cut: bool) {
+        let Some(finished) = node.late_since() else { return };
+        if began <= finished && !was_cut {
             self.tail_of.set(node.id);
         }
         if ns == 0 || self.tail_of.get() == node.id {
@@ -178,6 +197,7 @@ impl Slot {
         if (node.gate.load(Relaxed) != self.id.get()) | (ns > self.clock.slice_max_ns()) {
             return None;
         }
+        running.change();
         node.local.cpu.add(ns);
         node.last_out.set(wall);
         self.clock.commit(wall);
@@ -331,6 +351,12 @@ impl Slot {
 
     /// What is current has been running since `cpu`.
     pub(super) fn publish(&self, cpu: u64) {
+        self.ledger.get().running.change();
+        self.publish_changed(cpu);
+    }
+
+    /// The same, where it was said before that the slice changes.
+    fn publish_changed(&self, cpu: u64) {
         self.ledger.get().running.publish(self.current.get().addr() as u64, cpu);
     }
 

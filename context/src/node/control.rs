@@ -4,6 +4,7 @@ use super::budget::Budget;
 use super::late::Late;
 use super::life::{Life, was_said};
 use crate::cancel::{Cancelled, Waiters};
+use crate::cells::Tally;
 use crate::deadline::Deadline;
 use crate::node::hooks::Observer;
 use crate::usage::Usage;
@@ -60,8 +61,29 @@ struct Rare {
 /// The largest CPU that any reader was told, ns: a reading never decreases.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
-    pub(crate) own: AtomicU64,
-    pub(crate) total: AtomicU64,
+    pub(crate) own: ShownCpu,
+    pub(crate) total: ShownCpu,
+}
+
+/// One of the two.
+#[derive(Debug, Default)]
+pub(crate) struct ShownCpu {
+    cpu: AtomicU64,
+    late: AtomicU64,
+}
+
+impl ShownCpu {
+    /// Raises `tally` to what was shown before.
+    pub(super) fn recall(&self, tally: &mut Tally) {
+        tally.cpu = tally.cpu.max(self.cpu.load(Ordering::Relaxed));
+        tally.late_cpu = tally.late_cpu.max(self.late.load(Ordering::Relaxed));
+    }
+
+    /// The same, and remembers what is shown now.
+    pub(super) fn remember(&self, tally: &mut Tally) {
+        tally.cpu = self.cpu.fetch_max(tally.cpu, Ordering::Relaxed).max(tally.cpu);
+        tally.late_cpu = self.late.fetch_max(tally.late_cpu, Ordering::Relaxed).max(tally.late_cpu);
+    }
 }
 
 impl Control {
@@ -106,9 +128,16 @@ impl Control {
         self.life.hold()
     }
 
-    /// Ends one hold. Whether it was the last of a context that is to finish: the caller finishes it.
+    /// Ends one hold. Whether it was the last of a context that is to finish: the caller finishes it
+    /// ([`is_released`](Self::is_released)).
     pub(crate) fn release(&self) -> bool {
         self.life.release()
+    }
+
+    /// Whether it is to finish and nobody holds it any more. Whoever released it last finishes it, unless somebody else does
+    /// before, or holds it anew.
+    pub(crate) fn is_released(&self) -> bool {
+        self.life.is_released()
     }
 
     /// Stores a hook, or gives it back if the context has finished.

@@ -2,10 +2,10 @@
 
 use super::memory::Nodes;
 use super::raw::Node;
+use super::running::{Running, RunningSlice};
 use crate::cancel::Reason;
 use crate::cells::{Cell64, Cells, Tally};
 use crate::class::Class;
-use crate::clock::RemoteClock;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,6 +192,22 @@ impl Ledger {
         ledgers
     }
 
+    /// The slices that run now on the threads of all ledgers but this one.
+    pub(crate) fn slices_elsewhere(own: Option<&Self>) -> Vec<RunningSlice> {
+        let is_own = |ledger: &Self| own.is_some_and(|own| std::ptr::eq(own, ledger));
+        let ledgers = Self::all().into_iter().filter(|ledger| !is_own(ledger));
+        ledgers.filter_map(|ledger| ledger.running.read()).collect()
+    }
+
+    /// Cuts the slices that run now in a context which is about to close, on the threads of all ledgers but `own`.
+    pub(super) fn cut_elsewhere(own: Option<&Self>, is_closing: impl Fn(u64) -> bool) {
+        for ledger in
+            LEDGERS.read().iter().filter(|ledger| !own.is_some_and(|own| std::ptr::eq(own, **ledger)))
+        {
+            ledger.running.cut_while(&is_closing);
+        }
+    }
+
     /// `None` if a slice of `node` may be running on another thread than this ledger's. Else what tells whether one of these
     /// threads has switched since: the sum of where their slices began.
     pub(crate) fn others_without(&self, node: &Node) -> Option<u64> {
@@ -247,103 +263,5 @@ impl Everything<'_> {
         let mut sum = ClassBooks::default();
         self.0.iter().filter_map(|live| live.classes.get(class.index)).for_each(|books| sum.add(books));
         sum
-    }
-}
-
-/// "Context X has been running on this thread since its CPU clock stood at Y", for readers on other threads.
-///
-/// The owner writes it at each switch with three plain stores. `since` is what tells one slice from another, as no two of
-/// a thread begin at the same time; while the two are being changed it says so, and readers leave the slice out.
-#[derive(Debug)]
-pub(crate) struct Running {
-    /// The node's address, below some marks.
-    context: AtomicU64,
-    since: AtomicU64,
-    clock: Mutex<Option<RemoteClock>>,
-}
-
-/// What a reader saw.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RunningSlice {
-    running: &'static Running,
-    context: u64,
-    since: u64,
-    ns: u64,
-}
-
-impl RunningSlice {
-    /// What of it is `node`'s, ns. If the slice has ended meanwhile, another node may have come to that address: see
-    /// [`runs_on`](Self::runs_on).
-    pub(crate) fn of(&self, node: &Node) -> u64 {
-        if self.context == std::ptr::from_ref(node).addr() as u64 { self.ns } else { 0 }
-    }
-
-    /// Whether it has not ended; then its context has not gone.
-    pub(crate) fn runs_on(&self) -> bool {
-        self.running.sequence() == self.since
-    }
-}
-
-const CHANGING: u64 = u64::MAX;
-/// Nodes are aligned to more than the marks take.
-const MARKS: u64 = 7;
-
-impl Running {
-    const fn new() -> Self {
-        Self { context: AtomicU64::new(0), since: AtomicU64::new(0), clock: Mutex::new(None) }
-    }
-
-    pub(crate) fn open(&self, clock: Option<RemoteClock>) {
-        *self.clock.lock() = clock;
-    }
-
-    fn close(&self) {
-        self.publish(0, 0);
-        *self.clock.lock() = None;
-    }
-
-    /// Owner only.
-    #[inline(always)]
-    pub(crate) fn publish(&self, context: u64, since: u64) {
-        self.since.store(CHANGING, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::Release);
-        self.context.store(context, Ordering::Relaxed);
-        self.since.store(since, Ordering::Release);
-    }
-
-    /// Where the running slice began. Owner only.
-    #[inline(always)]
-    pub(crate) fn since(&self) -> u64 {
-        self.since.load(Ordering::Relaxed)
-    }
-
-    /// [`sequence`](Self::sequence), unless the slice that runs may be `node`'s. What a slice that ended before has charged
-    /// is seen after this.
-    fn since_without(&self, node: &Node) -> Option<u64> {
-        let since = self.sequence();
-        let context = self.context.load(Ordering::Relaxed) & !MARKS;
-        let may_be = since == CHANGING || context == std::ptr::from_ref(node).addr() as u64;
-        (!may_be).then_some(since)
-    }
-
-    /// Which slice runs: another number for each.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.since.load(Ordering::Acquire)
-    }
-
-    /// The slice that runs on this ledger's thread now, by that thread's own clock. `None`: none, a manual clock, or
-    /// the thread switched while we looked.
-    pub(crate) fn read(&'static self) -> Option<RunningSlice> {
-        let since = self.sequence();
-        let context = self.context.load(Ordering::Relaxed) & !MARKS;
-        if context == 0 || since == CHANGING {
-            return None;
-        }
-        // Held while reading, so that the thread cannot end and its id be given to another meanwhile.
-        let now = (*self.clock.lock())?.read()?;
-        // What was read above was published before `since` changed, if it did: then that is seen here.
-        std::sync::atomic::fence(Ordering::Acquire);
-        let slice = RunningSlice { running: self, context, since, ns: now.saturating_sub(since) };
-        slice.runs_on().then_some(slice)
     }
 }

@@ -78,6 +78,11 @@ impl Life {
     pub(super) fn release(&self) -> bool {
         self.0.fetch_sub(1, Ordering::SeqCst) == WANTED + 1
     }
+
+    /// Whether it is to finish and nobody holds it any more.
+    pub(super) fn is_released(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == WANTED
+    }
 }
 
 /// After a finish: see [`Life::say_unless_finished`].

@@ -12,6 +12,7 @@ pub(crate) mod ledger;
 mod life;
 mod memory;
 mod raw;
+pub(crate) mod running;
 mod tree;
 
 #[cfg(all(test, bursar_loom))]
@@ -24,7 +25,8 @@ mod spare;
 mod spare;
 
 pub(crate) use budget::Budget;
-pub(crate) use control::{Aside, Extras, FinishHook, Shown};
+pub(crate) use control::{Aside, Extras, FinishHook};
+use control::{Shown, ShownCpu};
 pub use raw::Context;
 pub(crate) use raw::{Birth, Node, Plan};
 
@@ -32,9 +34,11 @@ use crate::cancel::{Cancelled, Reason};
 use crate::cells::Tally;
 use crate::class;
 use crate::deadline::{Deadline, Readings};
+use crate::usage::Usage;
 use crate::value::Key;
 use hooks::Observer;
-use ledger::{Ledger, RunningSlice};
+use ledger::Ledger;
+use running::{RunningSlice, Split};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::panic::Location;
@@ -264,29 +268,79 @@ impl Node {
         tree::total(self, slices)
     }
 
+    /// What to show of a reading of [`own`](Self::own) that is sure to be one moment's: no less than was shown before.
+    pub(crate) fn show_own(&self, own: Reading) -> Tally {
+        self.show(own, |shown| &shown.own)
+    }
+
+    /// The same of [`total`](Self::total).
+    pub(crate) fn show_total(&self, total: Reading) -> Tally {
+        self.show(total, |shown| &shown.total)
+    }
+
+    /// The running slice of another thread is measured by the kernel's clock, its charge later by extrapolation; the two
+    /// may differ by some nanoseconds. What was shown once is never taken back.
+    fn show(&self, reading: Reading, which: fn(&Shown) -> &ShownCpu) -> Tally {
+        let Reading { mut tally, running } = reading;
+        if running != 0 {
+            which(self.control.show()).remember(&mut tally);
+        } else if let Some(shown) = self.control.shown() {
+            which(shown).recall(&mut tally);
+        }
+        tally
+    }
+
     /// Whether there is anything below it.
     pub(crate) fn has_children(&self) -> bool {
         self.links.has_children()
     }
 
-    /// Whether all that was charged to it is in cells that only the thread of `ledger` writes.
-    pub(crate) fn is_whole_at(&self, ledger: &Ledger) -> bool {
-        self.birth.owner == ledger.id() && self.abroad_if_any().is_none()
+    /// Whether no thread but that of `ledger` was ever in it.
+    pub(crate) fn is_private_to(&self, ledger: &Ledger) -> bool {
+        self.birth.owner == ledger.id() && !self.is_visited()
     }
 
     pub(crate) fn is_timed(&self) -> bool {
         self.timed
     }
 
-    /// Ends it, once: from here on work in it is late. Returns whether this call did it.
-    ///
-    /// The caller has charged the running slice before and calls [`run_finish_hooks`](UserCode::run_finish_hooks) after.
+    /// Ends it, once. Returns whether this call did it: then the caller closes it, and has charged the running slice
+    /// before.
+    #[inline]
     pub(crate) fn finish(&self, now: u64) -> bool {
-        if self.id == 0 || !self.control.finish(now) {
-            return false;
+        self.id != 0 && self.control.finish(now)
+    }
+
+    /// Closes it, if nobody but its owner's thread, which has this ledger id and is the caller's, can be in it or below it:
+    /// from here on work in it is late. False: not done, see [`close`](Self::close).
+    #[inline]
+    pub(crate) fn close_alone(&self, owner: u64) -> bool {
+        let alone = self.gate.load(Ordering::Relaxed) == owner && !self.is_visited() && !self.has_children();
+        if alone {
+            self.gate.store(0, Ordering::Release);
         }
-        self.gate.store(0, Ordering::Release);
-        true
+        alone
+    }
+
+    /// Closes it and what is below it: from here on work in it is late, and what other threads run in it is cut. Whether
+    /// there may be such threads.
+    pub(crate) fn close(&self, own: Option<&Ledger>) -> bool {
+        tree::close(self, own)
+    }
+
+    /// Whether it or something above it has finished: work in it is late.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gate.load(Ordering::Acquire) == 0
+    }
+
+    /// Since when work in it is late: when it or the first of those above it finished, in wall ticks.
+    pub(crate) fn late_since(&self) -> Option<u64> {
+        let above =
+            std::iter::successors(self.birth.parent.as_ref(), |context| context.node().birth.parent.as_ref());
+        std::iter::once(self)
+            .chain(above.map(Context::node))
+            .filter_map(|node| node.control.finished_at())
+            .min()
     }
 
     /// Who wants to know of this very context.
@@ -299,10 +353,15 @@ impl Node {
         hooks::anyone() || self.control.has_finish_work() || self.has_children()
     }
 
+    /// Why what is below it is cancelled when it finishes.
+    fn end_of_scope(&self) -> Cancelled {
+        Cancelled { reason: Reason::Finished, place: self.birth.place }
+    }
+
     /// Ends the waits in a context that has finished, and cancels what is left below it.
     pub(crate) fn cancel_remains(&self) {
         self.wake(self.control.take_waiters());
-        self.cancel_below(Cancelled { reason: Reason::Finished, place: self.birth.place });
+        self.cancel_below(self.end_of_scope());
     }
 }
 
@@ -310,14 +369,15 @@ impl Node {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) tally: Tally,
-    /// How much of its CPU is in slices that run now on other threads, ns.
+    /// How much of that is in slices that run now on other threads, ns.
     pub(crate) running: u64,
 }
 
 impl Reading {
-    fn add_running(&mut self, ns: u64) {
-        self.running = self.running.saturating_add(ns);
-        self.tally.cpu = self.tally.cpu.saturating_add(ns);
+    fn add_running(&mut self, slice: Split) {
+        self.running = self.running.saturating_add(slice.cpu).saturating_add(slice.late);
+        self.tally.cpu = self.tally.cpu.saturating_add(slice.cpu);
+        self.tally.late_cpu = self.tally.late_cpu.saturating_add(slice.late);
     }
 }
 
@@ -351,7 +411,18 @@ fn finish_at_last(node: &Node) -> bool {
     if node.timed && node.ended().is_none() {
         expire_at_last(node);
     }
-    node.control.finish_alone() && node.has_finish_work()
+    let told = node.control.finish_alone() && node.has_finish_work();
+    if told {
+        // One of those who are told may keep it: then work in it is late.
+        node.gate.store(0, Ordering::Release);
+    }
+    told
+}
+
+/// Tells of the end of a context whose last handle went. Nobody can be running in it.
+fn tell_last(context: &Context) {
+    let node = context.node();
+    <Node as UserCode>::run_finish_hooks(context, &node.show_total(node.total(&[])).into());
 }
 
 /// Nobody asked, but it finishes after its deadline. (There is nobody to be woken: who waits has a handle.)
@@ -375,7 +446,7 @@ fn fold(node: &Node, address: NonNull<Node>) {
 /// User code that the end of a context leads to. `current` implements it, since it knows in which context that code runs.
 pub(crate) trait UserCode {
     /// Runs the finish hooks of `context` with its final total.
-    fn run_finish_hooks(context: &Context);
+    fn run_finish_hooks(context: &Context, usage: &Usage);
 
     /// Runs user code that concerns this context. A panic in it is reported and goes no further.
     fn contain(&self, f: impl FnOnce());

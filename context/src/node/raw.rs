@@ -34,9 +34,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// The owner's ledger id while the context is open, 0 once it finished: one comparison tells the switch both
-    /// that it may use plain additions and that the work is not late. Marked if there is a budget to be counted against:
-    /// then it is never equal, and the switch looks closer.
+    /// The owner's ledger id while the context is open, 0 once it or a context above it has finished, and [`CLOSING`] in
+    /// between if other threads may run in it: one comparison tells the switch both that it may use plain additions and
+    /// that the work is not late. Never goes back. Marked if there is a budget to be counted against: then it is never equal, and the
+    /// switch looks closer.
     pub(crate) gate: AtomicU64,
     /// 0 for the sentinel, and in vacant memory.
     pub(crate) id: u64,
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(super) timed: bool,
     /// Something is in the second line. Owner only.
     spread: AtomicBool,
+    /// Another thread than the owner's has, or had, it in a form in which it can become current there.
+    visited: AtomicBool,
     /// Written by the owner's thread only.
     pub(crate) local: Cells,
     handles: Handles,
@@ -62,6 +65,9 @@ pub(crate) struct Node {
     /// Its place in the owner's registry, which is the memory's, not the context's.
     pub(super) place: AtomicU32,
 }
+
+/// The gate of a context that is being closed while other threads may run in it: what they run is cut. No ledger's id.
+pub(super) const CLOSING: u64 = u64::MAX - 1;
 
 /// What comes to a context from outside of it.
 #[derive(Debug, Default)]
@@ -83,6 +89,19 @@ impl Node {
     pub(crate) fn add(&self, tally: &Tally) {
         self.spread.store(true, Ordering::Relaxed);
         self.local.add(tally);
+    }
+
+    /// Another thread than the owner's is about to make it current, perhaps.
+    ///
+    /// SeqCst, and before that thread's slice begins: so a finisher which does not see it is seen by that thread.
+    pub(crate) fn visit(&self) {
+        if !self.is_visited() {
+            self.visited.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn is_visited(&self) -> bool {
+        self.visited.load(Ordering::SeqCst)
     }
 
     pub(crate) fn own_tally(&self) -> Tally {
@@ -242,6 +261,7 @@ impl Node {
             budgeted: false,
             timed: false,
             spread: AtomicBool::new(false),
+            visited: AtomicBool::new(false),
             local: Cells::new(),
             handles: Handles::new(AtomicUsize::new(0)),
             control: Control::new(),
@@ -281,6 +301,7 @@ impl Node {
     fn end(&mut self) -> Remains {
         self.id = 0;
         *self.shares.get_mut() = 0;
+        *self.visited.get_mut() = false;
         self.local.clear(std::mem::take(self.spread.get_mut()));
         self.links.clear();
         (self.birth.parent.take(), self.control.end(), self.abroad.take())
@@ -307,7 +328,7 @@ fn retire(mut dying: NonNull<Node>) {
         // SAFETY: rule 1: handles are zero, or the one that is being dropped, and only this call ends it; the registry
         // still shows it (rule 3).
         let node = unsafe { dying.as_ref() };
-        if super::finish_at_last(node) && is_kept(dying, <Node as UserCode>::run_finish_hooks) {
+        if super::finish_at_last(node) && is_kept(dying, super::tell_last) {
             // It is finished, and retires when that handle goes.
             return;
         }

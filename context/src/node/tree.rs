@@ -5,14 +5,15 @@
 #![allow(unsafe_code)]
 
 use super::Reading;
-use super::ledger::RunningSlice;
-use super::raw::Node;
+use super::ledger::Ledger;
+use super::raw::{CLOSING, Node};
+use super::running::{RunningSlice, Split, address};
 use crate::cancel::Cancelled;
 use crate::cells::Tally;
 use crate::deadline::{Readings, Source};
 use parking_lot::Mutex;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst, fence};
 use std::task::Waker;
 
 /// Held by everyone who reads or writes any [`Links`].
@@ -45,13 +46,15 @@ impl Links {
         *self.previous.get_mut() = std::ptr::null_mut();
     }
 
-    /// Whether anything was below at this moment. Acquire: who sees that a child is gone sees what it folded.
+    /// Whether anything was below at this moment. Who sees that a child is gone sees what it folded. SeqCst: either a
+    /// finisher that asks sees a child, or [`link`] sees that the parent has finished.
     pub(super) fn has_children(&self) -> bool {
-        !self.first_child.load(Acquire).is_null()
+        !self.first_child.load(SeqCst).is_null()
     }
 }
 
-/// Makes `child` a child of `parent`. Born cancelled if the parent is, or has finished.
+/// Makes `child` a child of `parent`. Born cancelled if the parent is; born closed as well if the parent has finished, or
+/// what is above it: then what it spends is late from the first nanosecond.
 #[inline(never)]
 pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
     let _tree = TREE.lock();
@@ -65,11 +68,54 @@ pub(super) fn link(parent: NonNull<Node>, child: NonNull<Node>) {
         // SAFETY: linked, so alive (rule 4), and the tree is locked.
         unsafe { first.as_ref() }.links.previous.store(child.as_ptr(), Relaxed);
     }
-    up.links.first_child.store(child.as_ptr(), Relaxed);
-    if let Some(cancelled) = up.ended() {
+    // SeqCst, before it is asked whether the parent has finished: see `has_children`.
+    up.links.first_child.store(child.as_ptr(), SeqCst);
+    let is_late = up.control.finished_at().is_some() || up.is_closed();
+    if is_late {
+        down.gate.store(0, Relaxed);
+    }
+    if let Some(cancelled) = up.ended().or_else(|| is_late.then(|| up.end_of_scope())) {
         // Nobody can wait for a context that nobody has yet: there is nothing to wake.
         let _ = down.control.cancel(cancelled);
     }
+}
+
+/// Closes `top`, which has finished, and everything below it: from here on what is spent there is late. What other threads
+/// run in them now is cut. `own` is the ledger of this thread, which has charged what it ran. Whether other threads may be
+/// running in one of them.
+///
+/// Two of these may meet, at a context that finishes beside one above it; and a context may have been closed before. So a
+/// gate that is 0 is left alone, and the first cut counts.
+#[cold]
+#[inline(never)]
+pub(super) fn close(top: &Node, own: Option<&Ledger>) -> bool {
+    if !top.links.has_children() {
+        return close_all(own, |visit| visit(top));
+    }
+    let _tree = TREE.lock();
+    close_all(own, |visit| walk(top, visit))
+}
+
+/// The finisher of [`running`](super::running).
+fn close_all(own: Option<&Ledger>, walk: impl Fn(&mut dyn FnMut(&Node))) -> bool {
+    let owner = own.map_or(0, Ledger::id);
+    let mut elsewhere = false;
+    walk(&mut |node| {
+        let closing = |gate| (gate != 0).then_some(CLOSING);
+        let _ = node.gate.fetch_update(SeqCst, Relaxed, closing);
+        // Also of what was closed before: a slice that was cut then may run on.
+        elsewhere |= node.birth.owner != owner || node.is_visited();
+    });
+    if elsewhere {
+        fence(SeqCst);
+        Ledger::cut_elsewhere(own, |running| {
+            let mut found = false;
+            walk(&mut |node| found |= address(node) == running && node.gate.load(Relaxed) == CLOSING);
+            found
+        });
+    }
+    walk(&mut |node| node.gate.store(0, Release));
+    elsewhere
 }
 
 /// Takes `child` out of its parent's children and folds `total` into the parent, in one step for readers.
@@ -122,9 +168,12 @@ pub(super) fn without_children(node: &Node) -> Tally {
     own
 }
 
-/// ns of the slices that run in this very context.
-pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> u64 {
-    slices.iter().map(|slice| slice.of(node)).sum()
+/// What of the slices is this very context's.
+pub(super) fn slice_of(node: &Node, slices: &[RunningSlice]) -> Split {
+    slices
+        .iter()
+        .map(|slice| slice.of(node))
+        .fold(Split::default(), |sum, slice| Split { cpu: sum.cpu + slice.cpu, late: sum.late + slice.late })
 }
 
 /// What is left to do after [`cancel_below`], outside the lock.

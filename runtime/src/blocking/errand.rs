@@ -89,7 +89,7 @@ impl<R: Send + 'static> Errand<R> {
             self.drop_in_context(unwanted);
         }
         if is_last.unwrap_or_else(|| harness::let_go(&self.context)) {
-            self.context.finish();
+            harness::finish_released(&self.context);
         }
         let Self { context, away, .. } = self;
         // A finished job pins nothing: gone before anyone is woken to see.

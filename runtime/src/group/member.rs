@@ -30,20 +30,22 @@ impl<T, E: 'static> Member<T, E> {
         Self { seat, group, context, place, shared }
     }
 
-    pub(super) async fn run<F: Future<Output = Result<T, E>>>(self, future: F) {
+    /// The future first: of a task that was never polled the arguments are dropped in this order, and the group is to hear of
+    /// the end when the future is gone.
+    pub(super) async fn run<F: Future<Output = Result<T, E>>>(future: F, member: Self) {
         let mut future = pin!(Some(future));
-        let result = poll_fn(|cx| self.poll(cx, future.as_mut())).await;
+        let result = poll_fn(|cx| member.poll(cx, future.as_mut())).await;
         // Gone before the group hears of it. A panic of its destructor is its failure, if it has no other.
         let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None)));
         let result = match (result, dropped) {
             (result, Ok(())) => result,
             (Ok(_) | Err(Failure::Dropped), Err(payload)) => Err(Failure::Panic(payload)),
             (Err(failure), Err(payload)) => {
-                unread::report_panic(payload, &self.context, self.place);
+                unread::report_panic(payload, &member.context, member.place);
                 Err(failure)
             }
         };
-        self.end(result);
+        member.end(result);
     }
 
     /// Waits for its turn, then polls the future. Ends early if another member failed.
@@ -93,7 +95,9 @@ impl<T, E: 'static> Member<T, E> {
 
     fn end(&self, result: Result<T, Failure<E>>) {
         let failed = |failure| Failed { failure, context: self.context, place: self.place };
-        let ended = self.shared.lock().end(self.seat, result.map_err(failed));
+        let mut ended = self.shared.lock().end(self.seat, result.map_err(failed));
+        // Dropped last, also if a destructor below panics: what they cost is in the bill.
+        let _hold = ended.hold.take();
         if ended.is_first_failure {
             self.group.cancel(Reason::Sibling);
         }

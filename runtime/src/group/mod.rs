@@ -117,7 +117,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         let seat = self.shared.lock().enter();
         let member = Member::new(seat, self.context.clone(), context.name(), place, self.shared.clone());
         // The group needs no handle: it wakes its members when they are to end.
-        drop(spawn_at(member.run(future), Share::of(context), place));
+        drop(spawn_at(Member::run(future, member), Share::of(context), place));
     }
 
     /// Waits until every task has ended, then finishes the group's context.
@@ -159,8 +159,25 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     }
 }
 
+impl<T, E: 'static> TaskGroup<T, E> {
+    /// The context finishes when the destructors of the last member have run: they are in the group's bill, and in that of what
+    /// it is a part of.
+    fn finish_with_members(&self) {
+        if self.shared.lock().members.is_empty() {
+            return;
+        }
+        let hold = self.context.hold();
+        self.context.finish();
+        let mut state = self.shared.lock();
+        if !state.members.is_empty() {
+            state.hold = Some(hold);
+        }
+    }
+}
+
 impl<T, E: 'static> Drop for TaskGroup<T, E> {
     fn drop(&mut self) {
+        self.finish_with_members();
         let left = self.shared.lock().leave();
         if left.has_members {
             self.context.cancel(Reason::Custom("its group was dropped"));

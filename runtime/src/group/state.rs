@@ -4,7 +4,7 @@
 //! Nothing here runs foreign code: it returns what is to be woken or dropped outside of the lock.
 
 use crate::unread;
-use context::{Name, ReportKind};
+use context::{Hold, Name, ReportKind};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -26,6 +26,8 @@ pub(super) struct State<T, E> {
     /// Some may have ended meanwhile.
     waiting: VecDeque<Seat>,
     spawned: usize,
+    /// The group was dropped: its context is open until the last member has ended.
+    pub(super) hold: Option<Hold>,
 }
 
 /// Names a member: its place in the list, which is used again, and its number, which is not.
@@ -84,6 +86,8 @@ pub(super) struct Ended<T, E> {
     pub(super) to_wake: Vec<Waker>,
     /// The member's own, to be dropped.
     waker: Option<Waker>,
+    /// It was the last: to be dropped after all else, since the context may finish then.
+    pub(super) hold: Option<Hold>,
 }
 
 /// What is left to do when the group is dropped.
@@ -108,6 +112,7 @@ impl<T, E> State<T, E> {
             limit,
             waiting: VecDeque::new(),
             spawned: 0,
+            hold: None,
         }
     }
 
@@ -174,8 +179,14 @@ impl<T, E> State<T, E> {
 
     /// A member has ended.
     pub(super) fn end(&mut self, seat: Seat, result: Result<T, Failed<E>>) -> Ended<T, E> {
-        let mut ended =
-            Ended { output: None, surplus: None, is_first_failure: false, to_wake: Vec::new(), waker: None };
+        let mut ended = Ended {
+            output: None,
+            surplus: None,
+            is_first_failure: false,
+            to_wake: Vec::new(),
+            waker: None,
+            hold: None,
+        };
         let Some(member) = self.members.remove(seat) else {
             ended.surplus = result.err();
             return ended;
@@ -197,6 +208,7 @@ impl<T, E> State<T, E> {
         ended.to_wake.extend(self.next_to_run());
         if self.members.is_empty() {
             ended.to_wake.extend(self.joiner.take());
+            ended.hold = self.hold.take();
         }
         ended
     }

@@ -185,8 +185,14 @@ where
         let bridge =
             Bridge { service: service.clone(), peer: peer.clone(), limits: *limits, stats: stats.clone() };
         let connection = self.http.serve_connection(stream, bridge);
+        let driven = drive(connection, peer, *limits, stats.clone(), taken);
+        // A connection may outlive the server's future: the server's context finishes with the last of them, so none is late.
+        let hold = self.context.hold();
         // Nobody awaits it, so a panic that gets that far is reported when it happens.
-        drop(spawn_in(&context, drive(connection, peer, *limits, stats.clone(), taken)));
+        drop(spawn_in(&context, async move {
+            driven.await;
+            drop(hold);
+        }));
     }
 
     /// Takes the connections that the kernel has accepted already: their clients think that they are served.

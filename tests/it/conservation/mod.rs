@@ -4,6 +4,7 @@
 //! `BURSAR_PROGRAMS=100000 cargo test -p tests p07_random` runs more of them, `BURSAR_PROGRAM_SEED=17` begins with
 //! that one. The seed of a program that fails is printed.
 
+mod bills;
 mod program;
 
 use crate::books::{CORRECTION_MAX, is_little_corrected, on_own_thread, parts, residual};

@@ -221,7 +221,8 @@ async fn x2_v5_the_line_waits_for_shielded_work() {
     assert_eq!(line.usage, line.context.usage());
 }
 
-#[runtime::test(paused)]
+/// What they do then is late, and reported: they have outlived their request.
+#[runtime::test(paused, allow_reports)]
 async fn children_of_a_lost_request_hear_of_it() {
     let ended: Arc<Mutex<Vec<Reason>>> = Arc::default();
     let kept = ended.clone();

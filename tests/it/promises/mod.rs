@@ -12,6 +12,7 @@ mod cancel_wakers;
 mod clock;
 mod current;
 mod database;
+mod final_bill;
 mod finish;
 mod guards;
 mod lives;
