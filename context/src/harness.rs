@@ -24,8 +24,8 @@ pub use crate::panics::{contain_panic, discard_panic, drop_contained};
 use crate::cells::nanos;
 use crate::clock::{self, Clock, Rung};
 use crate::current::{self, Entered};
-use crate::node::Context;
 use crate::node::hooks::{self, Hooks, Observer};
+use crate::node::{Context, Name};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
@@ -54,6 +54,12 @@ impl LoopGuard {
     /// ([`ReportKind::BlockingCall`](crate::ReportKind::BlockingCall)). Shorter ones are charged as `blocked` only.
     pub fn report_blocking_calls(&self, min: Duration) {
         current::watch_blocking(nanos(min).max(1));
+    }
+
+    /// Looks for slices that take this long or longer, for [`take_longest_slice`]. Costs nothing while slices are shorter.
+    /// Below 0.1 ms not all are seen.
+    pub fn look_for_long_slices(&self, min: Duration) {
+        current::watch_slices(nanos(min).max(1));
     }
 
     /// Does not charge `blocked` on this thread: for threads of a pool, whose work may block, and is timed from its begin
@@ -238,6 +244,26 @@ pub fn ticks() -> u64 {
 /// A difference of [`ticks`], in nanoseconds.
 pub fn ticks_to_ns(ticks: u64) -> u64 {
     current::ticks_to_ns(ticks)
+}
+
+/// A stretch of time for which one context had the thread without a break: one poll, or several in a row.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LongSlice {
+    /// How long, in wall time.
+    pub length: Duration,
+    /// Whose it was.
+    pub context: Name,
+    /// Where the task was spawned that was polled last in it.
+    pub place: &'static Location<'static>,
+}
+
+/// The longest slice that ended since the last call, of those that this loop looks for
+/// ([`LoopGuard::look_for_long_slices`]). Call it where the loop works for itself, after [`idle`].
+#[inline]
+pub fn take_longest_slice() -> Option<LongSlice> {
+    let (length, context, place) = current::take_longest_slice()?;
+    Some(LongSlice { length: Duration::from_nanos(length), context, place })
 }
 
 /// How this thread's CPU time is read; `None` before anything was charged on it.

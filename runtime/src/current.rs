@@ -6,9 +6,10 @@
 #![allow(unsafe_code)]
 
 use crate::clockwork::{RemoteTime, TimeSource};
-use crate::config::Config;
-use crate::handle::Packed;
-use crate::inbox::{Inbox, Message, Remote, Seat};
+use crate::config::{Config, LONG_SLICE_MIN};
+use crate::handle::{Packed, RuntimeId};
+use crate::inbox::{Inbox, Remote};
+use crate::pace::Pace;
 use crate::pool::{self, Pool};
 use crate::reactor::{EVENTS_DEFAULT, Reactor};
 use crate::task::table::Table;
@@ -30,11 +31,12 @@ pub(crate) const BUDGET: u32 = 128;
 
 /// The mechanisms of one runtime, as its thread sees them. No file above changes them but by these.
 pub(crate) struct Core {
-    /// Its index in the process.
+    /// Which runtime this is: what a handle that does more than wake compares.
+    pub(crate) id: RuntimeId,
+    /// The index that its wakers carry.
     pub(crate) index: u16,
     pub(crate) config: Config,
     pub(crate) tasks: Table,
-    pub(crate) inbox: Inbox,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) time: TimeSource,
     /// The clock of deadlines that are set on this runtime and its pools.
@@ -42,7 +44,9 @@ pub(crate) struct Core {
     pub(crate) reactor: Reactor,
     /// What the leaf operations of the running poll may still do before they yield.
     pub(crate) budget: Cell<u32>,
-    /// Wakers are tracked or slow polls looked for.
+    /// How many polls come between two looks at the clock.
+    pub(crate) pace: Pace,
+    /// Wakers are tracked, or the clock is read around each poll.
     pub(crate) watches_polls: bool,
     /// A list of wakers that is empty between uses; kept for its memory.
     pub(crate) due: Cell<Vec<Waker>>,
@@ -62,42 +66,43 @@ pub(crate) struct Core {
     pub(crate) stopping: Cell<bool>,
     /// Where the last panic on this thread came from, if somebody notes that.
     pub(crate) panicked: Cell<Option<&'static Location<'static>>>,
-    /// Leaves the process's list of runtimes when the core goes.
-    _seat: Seat,
+    /// The last to be dropped: from then on another runtime may have the index.
+    pub(crate) inbox: Inbox,
 }
 
 impl Core {
     pub(crate) fn new(config: Config) -> io::Result<Self> {
         let epoch = Instant::now();
-        let (reactor, bell) = Reactor::new(epoch, EVENTS_DEFAULT)?;
-        let inbox = Inbox::new(bell);
-        let seat = Seat::take(inbox.remote())?;
-        let tasks = Table::new(seat.index());
+        let (reactor, notifier) = Reactor::new(epoch, EVENTS_DEFAULT)?;
+        let inbox = Inbox::new(notifier)?;
+        let id = inbox.id();
+        let tasks = Table::new(id.first_handle());
         if let Some(seed) = config.seed {
             tasks.queue().shuffle(seed);
         }
         let time = TimeSource::new(epoch, config.paused);
         Ok(Self {
-            index: seat.index(),
+            id,
+            index: id.index(),
             deadlines: Arc::new(LoopTime(time.remote().clone())),
             tasks,
-            inbox,
             timers: RefCell::new(Timers::new()),
             time,
             reactor,
             budget: Cell::new(BUDGET),
-            watches_polls: config.track_wakers || config.slow_poll.is_some(),
+            pace: Pace::new(),
+            watches_polls: config.track_wakers || config.slow_poll.is_some_and(|min| min < LONG_SLICE_MIN),
             due: Cell::new(Vec::new()),
             gathered: Cell::new(Vec::new()),
             pool: Pool::new(pool_settings(&config), || ()),
             elsewhere: Arc::default(),
-            tracking: config.track_wakers.then(Tracking::default),
+            tracking: config.track_wakers.then(|| Tracking::new(id)),
             main: Cell::new(None),
             root: Cell::new(None),
             stopping: Cell::new(false),
             panicked: Cell::new(None),
-            _seat: seat,
             config,
+            inbox,
         })
     }
 
@@ -198,7 +203,7 @@ impl Drop for Away {
     fn drop(&mut self) {
         self.elsewhere.fetch_sub(1, Ordering::Release);
         // A loop that sleeps for this alone looks again. Nobody else may wake it: a job need not be awaited.
-        let _ = self.home.send(Message::Run(Box::new(|| ())));
+        self.home.nudge();
     }
 }
 

@@ -1,12 +1,13 @@
 //! The loop, and the swap: the seam between the runtime and its contexts.
 //!
-//! One turn: messages from other threads, then the tasks that are ready, then timers, then I/O. Tasks are polled and
-//! dropped in their own context (P2), by [`context::harness`]; whatever the loop does for itself is charged to
-//! `(runtime)`.
+//! One turn: what other threads sent, then the tasks that are ready, then I/O, then timers, each bounded in number and in
+//! time, so that none starves another. Tasks are polled and dropped in their own context (P2), by [`context::harness`];
+//! whatever the loop does for itself is charged to `(runtime)`.
 
 use crate::current::{BUDGET, Core};
 use crate::handle::Packed;
-use crate::inbox::Message;
+use crate::inbox::Woken;
+use crate::pace::{TURN, TURN_POLLS};
 use crate::reactor::Wait;
 use crate::task::joiners::{Joiner, NO_JOINER};
 use crate::task::table::{Finished, Next, Polling};
@@ -26,14 +27,9 @@ use std::time::Duration;
 type Place = &'static Location<'static>;
 type Panic = Box<dyn Any + Send>;
 
-/// How many polls come between two looks at the clock and the inbox: a reading at each poll would cost more than many a
-/// poll.
-const STRETCH_POLLS: u32 = 16;
-/// How many such stretches at most before the loop looks at timers and I/O again. Looking costs a system call, ~300 ns:
-/// 1 ns a poll.
-const STRETCHES_MAX: u32 = 16;
-/// And how long at most, ns: what waits for I/O should not wait for 256 slow polls.
-const TURN_MAX: u64 = 200_000;
+/// How many messages of other threads the loop takes at one look, and for how long, ns. The rest waits for the next look.
+const MESSAGES_MAX: u32 = 32;
+const MESSAGES_TIME: u64 = 50_000;
 
 /// Runs `future`, and everything that was spawned, until `future` is ready.
 ///
@@ -51,7 +47,7 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
             let tracked = core.tracking.as_ref().map(|tracking| waker::tracked(core, tracking, root.handle));
             let mut cx = Context::from_waker(tracked.as_ref().unwrap_or(&waker));
             let poll = AssertUnwindSafe(|| future.poll(&mut cx));
-            let began = core.config.slow_poll.map(|_| harness::ticks());
+            let began = core.watches_polls.then(harness::ticks);
             ended = match harness::poll(share, place, woken, || catch_unwind(poll)) {
                 Ok(Poll::Pending) => None,
                 Ok(Poll::Ready(output)) => Some(Ok(output)),
@@ -106,10 +102,13 @@ impl Drop for Root<'_> {
 /// One turn of the loop. `root` polls the future of `block_on` and says whether it is done; `is_done` is asked before
 /// the loop would sleep for what nobody waits for any more.
 fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bool) {
-    take_messages(core);
+    take_remote(core);
     let done = run_ready(core, root);
     core.tasks.leave_group();
     harness::idle();
+    if let Some(slice) = harness::take_longest_slice() {
+        report_long_slice(core, &slice);
+    }
     if let Some(tracking) = core.tracking.as_ref().filter(|_| !done) {
         report_orphans(core, tracking);
     }
@@ -118,39 +117,66 @@ fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bo
     }
 }
 
-/// Wakes what other threads woke, and runs what they sent.
-fn take_messages(core: &Core) {
-    if !core.inbox.is_waiting() {
-        return;
+/// Takes what other threads sent, or a share of it if it is much.
+#[inline]
+fn take_remote(core: &Core) {
+    if core.inbox.is_waiting() {
+        take_remote_now(core);
     }
-    core.inbox.open();
-    empty_inbox(core);
 }
 
-fn empty_inbox(core: &Core) {
-    while let Some(message) = core.inbox.take() {
-        match message {
-            Message::Wake(handle, stamp) => {
-                core.tasks.queue().schedule(handle, || stamp);
-            }
-            Message::Run(job) => contained("a message to the runtime", &RUNTIME, Location::caller(), job),
+/// Wakes what they woke, then runs what they sent. A flood of either goes on with the next look: between two of them
+/// tasks are polled, and at the latest after [`TURN`] the loop sees to timers and I/O.
+#[inline(never)]
+fn take_remote_now(core: &Core) {
+    let queue = core.tasks.queue();
+    // The task that was polled last has nothing to do with this.
+    core.tasks.leave_group();
+    core.inbox.take_wakes(|woken, stamp| match woken {
+        Woken::Task(task) => {
+            queue.schedule(task, || stamp);
+        }
+        Woken::Slot(slot) => queue.schedule_slot(slot, || stamp),
+    });
+    let mut began = None;
+    for _ in 0..MESSAGES_MAX {
+        let Some(message) = core.inbox.next_message() else { break };
+        let began = *began.get_or_insert_with(|| {
+            harness::idle();
+            harness::ticks()
+        });
+        contained("a message to the runtime", &RUNTIME, Location::caller(), message);
+        if has_passed(began, harness::ticks(), MESSAGES_TIME) {
+            break;
         }
     }
 }
 
-/// Polls what is ready, in order; what is woken meanwhile goes to the back. Says whether the root is done.
+/// Whether so many ns lie between two readings of the ticks.
+#[inline]
+fn has_passed(began: u64, now: u64, ns: u64) -> bool {
+    harness::ticks_to_ns(now.saturating_sub(began)) > ns * harness::slowness()
+}
+
+/// Polls what is ready, in order, a stretch at a time; what is woken meanwhile goes to the back. Says whether the root is
+/// done.
 fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
     let began = harness::ticks();
-    for _ in 0..STRETCHES_MAX {
-        match run_stretch(core, root) {
+    let (mut before, mut polls, mut polled) = (began, core.pace.first(), 0);
+    while polled < TURN_POLLS {
+        match run_stretch(core, root, polls) {
             Stretch::Empty => return false,
             Stretch::RootDone => return true,
             Stretch::Full => {}
         }
-        take_messages(core);
-        if harness::ticks_to_ns(harness::ticks() - began) > TURN_MAX * harness::slowness() {
+        take_remote(core);
+        let now = harness::ticks();
+        polled += polls;
+        polls = core.pace.next(polls, harness::ticks_to_ns(now.saturating_sub(before)) / harness::slowness());
+        if has_passed(began, now, TURN) {
             break;
         }
+        before = now;
     }
     false
 }
@@ -166,8 +192,8 @@ enum Stretch {
 
 /// A few polls in a row. Its own function, so that what it needs stays in registers.
 #[inline(never)]
-fn run_stretch(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> Stretch {
-    for _ in 0..STRETCH_POLLS {
+fn run_stretch(core: &Core, root: &mut dyn FnMut(u64) -> bool, polls: u32) -> Stretch {
+    for _ in 0..polls {
         match core.tasks.next(|task| poll_task(core, task)) {
             None => return Stretch::Empty,
             Some(Next::Polled | Next::Stale) => {}
@@ -229,9 +255,8 @@ fn report_orphans(core: &Core, tracking: &Tracking) {
     if suspects.is_empty() {
         return;
     }
-    // The last act of a waker on another thread may have been to wake: that is on its way by now.
-    take_messages(core);
-    for handle in suspects {
+    // The last act of a waker on another thread may have been to wake: then the task's cell says so by now.
+    for handle in suspects.into_iter().filter(|handle| !core.inbox.is_woken(*handle)) {
         let Some((context, place)) = core.tasks.idle(handle).or_else(|| idle_root(core, handle)) else {
             continue;
         };
@@ -257,6 +282,16 @@ fn poll_with(mut task: Polling<'_>, waker: &Waker, look: impl FnOnce(&Share, Pla
         None if task.ends_plainly() => finish_plainly(task),
         None => finish_task(task),
         Some(panic) => fail_task(task, panic),
+    }
+}
+
+/// Where the clock is not read around each poll: polls of one context that follow each other directly count as one. At
+/// the beginning of a turn, and after slow ones, few do ([`crate::pace`]).
+#[cold]
+fn report_long_slice(core: &Core, slice: &harness::LongSlice) {
+    if !core.watches_polls {
+        let detail = format!("held the thread for {:?}", slice.length);
+        context::sentinel::report(ReportKind::SlowPoll, &slice.context, slice.place, &detail);
     }
 }
 
@@ -385,8 +420,8 @@ fn poll_io(core: &Core) {
     }
     harness::parked();
     if asleep {
-        core.inbox.open();
-        empty_inbox(core);
+        // Also says that the loop is awake again.
+        take_remote(core);
     }
     if let (Some(deadline), true, true) = (jump, woken.is_empty(), core.tasks.queue().is_empty()) {
         core.time.advance_to(deadline);

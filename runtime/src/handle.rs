@@ -9,14 +9,51 @@
 //!
 //! A handle owns nothing and points at nothing, so copying it is free and keeping it too long is harmless: the
 //! generation of a slot changes whenever its task is gone, and a handle of an older generation matches nothing.
-//! After 2^24 reuses of one slot, or 65,535 later runtimes, an ancient handle may match again. What it names then
-//! is some other task, so a handle may only ever *wake* (a spurious poll at worst). Whatever needs certainty - taking
-//! an output, detaching, aborting - compares the task's process-unique `u64` id instead.
+//! After 2^24 reuses of one slot an ancient handle may match again, and the index of a runtime that ended is soon
+//! another runtime's. What such a handle names then is some other task, so a handle may only ever *wake* (a spurious poll
+//! at worst). Everything that can do more than wake - a timer, a registered source, a join handle, the end of a task's
+//! last waker - also carries the [`RuntimeId`], which is never used again, and compares that first.
 //!
 //! A waker carries this word in place of a pointer, hence 64-bit targets only.
 
+use std::num::NonZeroU64;
+
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bursar-runtime packs a task handle into a waker's data pointer, which takes a 64-bit target");
+
+/// A runtime: unique in the process and never used again.
+///
+/// The lower 16 bits are the index by which the runtime is found, which later runtimes have, too; above them is a number
+/// that counts the runtimes of the process. One comparison tells two runtimes apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RuntimeId(NonZeroU64);
+
+/// How many runtimes one process can make: at 10 us each that takes 89 years.
+pub(crate) const SERIAL_MAX: u64 = (1 << (64 - RUNTIME_BITS)) - 1;
+
+impl RuntimeId {
+    /// The `serial`-th runtime of the process, counted from 1, which has that index. `None` beyond [`SERIAL_MAX`].
+    pub(crate) fn new(serial: u64, index: u16) -> Option<RuntimeId> {
+        if serial == 0 || serial > SERIAL_MAX {
+            return None;
+        }
+        NonZeroU64::new(serial << RUNTIME_BITS | u64::from(index)).map(RuntimeId)
+    }
+
+    /// Where the runtime is found while it lives.
+    #[inline]
+    pub(crate) const fn index(self) -> u16 {
+        self.0.get() as u16
+    }
+
+    /// The handle of slot 0 in its first use. Its generation is spread by the serial number, so that wakers which are left
+    /// of the runtime that had the index before match no task of this one, as a rule.
+    pub(crate) const fn first_handle(self) -> Packed {
+        let serial = (self.0.get() >> RUNTIME_BITS) as u32;
+        // An odd factor: runtimes that follow each other are far apart, and 2^24 of them all different.
+        Packed::new(self.index(), serial.wrapping_mul(0x9e_3779), 0)
+    }
+}
 
 /// Names one use of one slot of one runtime.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,6 +83,12 @@ impl Packed {
         Packed(self.0.wrapping_add(1 << (RUNTIME_BITS + SLOT_BITS)))
     }
 
+    /// The handle of another slot, of the same runtime and generation.
+    #[inline]
+    pub(crate) const fn at(self, slot: u32) -> Packed {
+        Packed(self.0 & !(SLOT_MAX as u64) | (slot & SLOT_MAX) as u64)
+    }
+
     #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Packed {
         Packed(bits)
@@ -61,7 +104,7 @@ impl Packed {
         (self.0 >> SLOT_BITS) as u16
     }
 
-    #[cfg(test)]
+    #[inline]
     pub(crate) const fn generation(self) -> u32 {
         (self.0 >> (RUNTIME_BITS + SLOT_BITS)) as u32
     }
@@ -128,6 +171,34 @@ mod tests {
                 (seed as u16, (seed >> 16) as u32 & GENERATION_MAX, (seed >> 40) as u32 & SLOT_MAX);
             let handle = Packed::new(runtime, generation, slot);
             assert_eq!((handle.runtime(), handle.generation(), handle.slot()), (runtime, generation, slot));
+        }
+    }
+
+    #[test]
+    fn another_slot_changes_nothing_else() {
+        for slot in CORNERS {
+            let handle = Packed::new(0xa5a5, 0x5a_5a5a, 7).at(slot);
+            assert_eq!(handle, Packed::new(0xa5a5, 0x5a_5a5a, slot));
+        }
+    }
+
+    #[test]
+    fn r3_ids_of_runtimes_with_one_index_differ_until_they_run_out() {
+        let ids: Vec<_> = [1, 2, 3, SERIAL_MAX].map(|serial| RuntimeId::new(serial, u16::MAX)).into();
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(id.unwrap().index(), u16::MAX);
+            assert!(!ids[..n].contains(id));
+        }
+        assert!(RuntimeId::new(0, 7).is_none() && RuntimeId::new(SERIAL_MAX + 1, 7).is_none());
+    }
+
+    #[test]
+    fn r3_runtimes_that_follow_each_other_begin_with_other_generations() {
+        let mut seen = std::collections::HashSet::new();
+        for serial in 1..10_000 {
+            let first = RuntimeId::new(serial, 9).unwrap().first_handle();
+            assert_eq!((first.runtime(), first.slot()), (9, 0));
+            assert!(seen.insert(first.generation()));
         }
     }
 

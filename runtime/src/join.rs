@@ -2,8 +2,8 @@
 
 use crate::current;
 use crate::error::{JoinError, Kind};
-use crate::handle::Packed;
-use crate::inbox::{self, Message};
+use crate::handle::{Packed, RuntimeId};
+use crate::inbox;
 use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::table::Joined;
@@ -43,7 +43,7 @@ pub struct JoinHandle<T>(Inner<T>);
 
 enum Inner<T> {
     /// A task of the runtime on whose thread it was spawned.
-    Task(Packed, Ticket<T>),
+    Task(RuntimeId, Packed, Ticket<T>),
     /// Work whose result comes from another thread.
     Job(Arc<Job<T>>),
     /// It never started. (Boxed: the kind of handle is then told by a number, and not by what is in an error.)
@@ -53,8 +53,8 @@ enum Inner<T> {
 }
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn task(task: Packed, ticket: Ticket<T>) -> Self {
-        Self(Inner::Task(task, ticket))
+    pub(crate) fn task(runtime: RuntimeId, task: Packed, ticket: Ticket<T>) -> Self {
+        Self(Inner::Task(runtime, task, ticket))
     }
 
     pub(crate) fn job(job: Arc<Job<T>>) -> Self {
@@ -72,7 +72,7 @@ impl<T> JoinHandle<T> {
     /// completes first has completed.
     pub fn abort(&self) {
         match &self.0 {
-            Inner::Task(task, ticket) => abort(*task, ticket.id()),
+            Inner::Task(runtime, task, ticket) => abort(*runtime, *task, ticket.id()),
             Inner::Job(job) => job.abort(),
             Inner::Refused(_) | Inner::Taken(_) => {}
         }
@@ -81,8 +81,10 @@ impl<T> JoinHandle<T> {
     /// Whether the task has ended. Of a runtime on another thread it is not known: false until that runtime is gone.
     pub fn is_finished(&self) -> bool {
         match &self.0 {
-            Inner::Task(task, ticket) => at_home(*task, |core| core.tasks.is_finished(*task, ticket.id()))
-                .unwrap_or_else(|| !inbox::is_alive(task.runtime())),
+            Inner::Task(runtime, task, ticket) => {
+                at_home(*runtime, |core| core.tasks.is_finished(*task, ticket.id()))
+                    .unwrap_or_else(|| !inbox::is_alive(*runtime))
+            }
             Inner::Job(job) => job.is_finished(),
             Inner::Refused(_) | Inner::Taken(_) => true,
         }
@@ -91,7 +93,7 @@ impl<T> JoinHandle<T> {
     /// The number of the task.
     pub fn id(&self) -> TaskId {
         TaskId(match &self.0 {
-            Inner::Task(_, ticket) => ticket.id(),
+            Inner::Task(_, _, ticket) => ticket.id(),
             Inner::Job(job) => job.id,
             Inner::Refused(_) => 0,
             Inner::Taken(id) => *id,
@@ -104,8 +106,8 @@ impl<T> Future for JoinHandle<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let Inner::Task(task, ticket) = &self.0 else { return poll_other(&mut self.0, cx.waker()) };
-        let result = ready!(poll_task(*task, ticket, cx.waker()));
+        let Inner::Task(runtime, task, ticket) = &self.0 else { return poll_other(&mut self.0, cx.waker()) };
+        let result = ready!(poll_task(*runtime, *task, ticket, cx.waker()));
         let id = ticket.id();
         self.0 = Inner::Taken(id);
         Poll::Ready(result)
@@ -124,10 +126,15 @@ fn poll_other<T>(inner: &mut Inner<T>, waker: &Waker) -> Poll<Result<T, JoinErro
 }
 
 #[inline]
-fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
+fn poll_task<T>(
+    runtime: RuntimeId,
+    task: Packed,
+    ticket: &Ticket<T>,
+    waker: &Waker,
+) -> Poll<Result<T, JoinError>> {
     current::with(|core| {
-        let Some(core) = core.filter(|core| core.index == task.runtime()) else {
-            return Poll::Ready(Err(not_at_home(task)));
+        let Some(core) = core.filter(|core| core.id == runtime) else {
+            return Poll::Ready(Err(not_at_home(runtime)));
         };
         // A task of another runtime that waits here is woken as a stranger.
         let joiner = waker::target(waker).filter(|joiner| joiner.runtime() == core.index);
@@ -141,20 +148,20 @@ fn poll_task<T>(task: Packed, ticket: &Ticket<T>, waker: &Waker) -> Poll<Result<
 }
 
 #[cold]
-fn not_at_home(task: Packed) -> JoinError {
-    if inbox::is_alive(task.runtime()) { JoinError(Kind::WrongThread) } else { JoinError::SHUTDOWN }
+fn not_at_home(runtime: RuntimeId) -> JoinError {
+    if inbox::is_alive(runtime) { JoinError(Kind::WrongThread) } else { JoinError::SHUTDOWN }
 }
 
-/// Runs `f` with the core of the task's runtime, if that runs on this thread.
-fn at_home<R>(task: Packed, f: impl FnOnce(&current::Core) -> R) -> Option<R> {
-    current::with(|core| core.filter(|core| core.index == task.runtime()).map(f))
+/// Runs `f` with the core of that runtime, if it runs on this thread.
+fn at_home<R>(runtime: RuntimeId, f: impl FnOnce(&current::Core) -> R) -> Option<R> {
+    current::with(|core| core.filter(|core| core.id == runtime).map(f))
 }
 
-pub(crate) fn abort(task: Packed, id: u64) {
-    let here = at_home(task, |core| core.tasks.abort(task, id, harness::ticks));
+pub(crate) fn abort(runtime: RuntimeId, task: Packed, id: u64) {
+    let here = at_home(runtime, |core| core.tasks.abort(task, id, harness::ticks));
     if here.is_none() {
         // A runtime that is gone has dropped it already.
-        let _ = inbox::send(task.runtime(), Message::Run(Box::new(move || abort(task, id))));
+        let _ = inbox::send(runtime, Box::new(move || abort(runtime, task, id)));
     }
 }
 
@@ -170,15 +177,15 @@ impl<T> Drop for JoinHandle<T> {
 #[inline(never)]
 fn let_go<T>(inner: &Inner<T>) {
     match inner {
-        Inner::Task(task, ticket) => forget(*task, ticket.id()),
+        Inner::Task(runtime, task, ticket) => forget(*runtime, *task, ticket.id()),
         Inner::Job(job) => job.forget(),
         Inner::Refused(_) | Inner::Taken(_) => {}
     }
 }
 
 /// Nobody will ask for the result any more. A panic that nobody has asked for is reported.
-fn forget(task: Packed, id: u64) {
-    let here = at_home(task, |core| core.tasks.detach(task, id));
+fn forget(runtime: RuntimeId, task: Packed, id: u64) {
+    let here = at_home(runtime, |core| core.tasks.detach(task, id));
     match here {
         Some(Some((JoinFailure::Panicked(payload, context), place))) => {
             let text = context::panic_message(&*payload);
@@ -186,7 +193,7 @@ fn forget(task: Packed, id: u64) {
         }
         Some(_) => {}
         None => {
-            let _ = inbox::send(task.runtime(), Message::Run(Box::new(move || forget(task, id))));
+            let _ = inbox::send(runtime, Box::new(move || forget(runtime, task, id)));
         }
     }
 }

@@ -49,6 +49,7 @@
 //! | need | here |
 //! |---|---|
 //! | tasks | [`spawn`], [`spawn_in`], [`background`], [`spawn_blocking`], [`TaskGroup`], [`shield()`], [`detach`] |
+//! | yielding in time | [`yield_now`], [`consume_budget`], [`FutureExt::cooperative`] |
 //! | time, sockets, files, signals | [`time`], [`net`], [`fs`], [`signal`] |
 //! | locks by key, shared work, caches | [`sync`]; for ordinary locks and channels see there |
 //! | databases | [`db`] (SQLite by the feature `sqlite`) |
@@ -65,6 +66,7 @@
 mod blocking;
 mod clockwork;
 mod config;
+mod coop;
 mod current;
 pub mod db;
 mod error;
@@ -77,6 +79,7 @@ pub mod http;
 mod inbox;
 mod join;
 pub mod net;
+mod pace;
 mod pool;
 mod reactor;
 mod registered;
@@ -101,6 +104,7 @@ mod watchdog;
 pub use blocking::spawn_blocking;
 pub use bursar_macros::{main, test};
 pub use context::{Accounts, Clock};
+pub use coop::{Cooperative, FutureExt, consume_budget};
 pub use error::{JoinError, Straggler};
 pub use group::TaskGroup;
 pub use join::{JoinHandle, TaskId};

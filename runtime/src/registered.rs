@@ -13,8 +13,8 @@ use mio::event::Source;
 
 use crate::current::{self, Core};
 use crate::error;
-use crate::handle::Packed;
-use crate::inbox::{self, Message};
+use crate::handle::{Packed, RuntimeId};
+use crate::inbox;
 use crate::reactor::{Asker, Attempt, Direction, Initially, SourceKey};
 use crate::waker;
 
@@ -40,7 +40,7 @@ impl<S: Source> Registered<S> {
         let registration = current::with(|core| {
             let core = core.ok_or_else(|| no_runtime(what))?;
             let key = core.reactor.register(&mut source, interest, is)?;
-            Ok::<_, io::Error>(Registration { runtime: core.index, key, what })
+            Ok::<_, io::Error>(Registration { runtime: core.id, key, what })
         })?;
         Ok(Self { registration, source })
     }
@@ -158,9 +158,7 @@ impl<S: Source> Registered<S> {
         operation: impl FnOnce(&Core) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         current::with(|core| match core {
-            Some(core) if core.index == self.registration.runtime => {
-                core.poll_leaf(waker, || operation(core))
-            }
+            Some(core) if core.id == self.registration.runtime => core.poll_leaf(waker, || operation(core)),
             _ => Poll::Ready(Err(error::wrong_thread(self.registration.what))),
         })
     }
@@ -199,7 +197,7 @@ fn is_short(moved: usize, wanted: usize) -> bool {
 
 /// Forgotten by the reactor when it is dropped.
 struct Registration {
-    runtime: u16,
+    runtime: RuntimeId,
     key: SourceKey,
     what: &'static str,
 }
@@ -207,7 +205,7 @@ struct Registration {
 impl Registration {
     fn at_home<T>(&self, f: impl FnOnce(&Core) -> io::Result<T>) -> io::Result<T> {
         current::with(|core| match core {
-            Some(core) if core.index == self.runtime => f(core),
+            Some(core) if core.id == self.runtime => f(core),
             _ => Err(error::wrong_thread(self.what)),
         })
     }
@@ -220,13 +218,13 @@ impl Drop for Registration {
 }
 
 /// The descriptor is closed by its owner, which takes it out of the poll set: one system call less.
-fn forget(runtime: u16, key: SourceKey) {
+fn forget(runtime: RuntimeId, key: SourceKey) {
     let here = current::with(|core| {
-        core.filter(|core| core.index == runtime).map(|core| core.reactor.deregister(key, None))
+        core.filter(|core| core.id == runtime).map(|core| core.reactor.deregister(key, None))
     });
     if here.is_none() {
         // A runtime that is gone has forgotten it already.
-        let _ = inbox::send(runtime, Message::Run(Box::new(move || forget(runtime, key))));
+        let _ = inbox::send(runtime, Box::new(move || forget(runtime, key)));
     }
 }
 
@@ -234,4 +232,68 @@ fn no_runtime(what: &str) -> io::Error {
     io::Error::other(format!(
         "there is no runtime on this thread for {what}: make it within `Runtime::block_on`"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::net::UnixStream;
+    use crate::time::sleep;
+    use crate::{Runtime, current};
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    use std::future::{Future, pending, poll_fn};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    fn paused() -> Runtime {
+        Runtime::builder().paused(true).build().unwrap()
+    }
+
+    fn index(runtime: &Runtime) -> u16 {
+        runtime.block_on(async { current::with(|core| core.unwrap().index) })
+    }
+
+    /// A runtime has the same slots, timers and sources as the one before it, and soon the same index.
+    #[test]
+    fn r3_trap_08_handles_of_a_dead_runtime_touch_nothing_of_the_one_that_has_its_index() {
+        let dead = paused();
+        let (mut old_sleeps, old_sockets, mut old_tasks) = dead.block_on(async {
+            let mut sleeps: Vec<_> = (0..3).map(|_| Box::pin(sleep(Duration::from_secs(60)))).collect();
+            poll_fn(|cx| {
+                sleeps.iter_mut().for_each(|sleep| assert!(sleep.as_mut().poll(cx).is_pending()));
+                Poll::Ready(())
+            })
+            .await;
+            let tasks: Vec<_> = (0..3).map(|_| crate::spawn(pending::<()>())).collect();
+            (sleeps, UnixStream::pair().unwrap(), tasks)
+        });
+        let dead_index = index(&dead);
+        drop(dead);
+        let heir = std::iter::repeat_with(paused).find(|heir| index(heir) == dead_index).unwrap();
+        heir.block_on(async {
+            let sleepers: Vec<_> = (0..3).map(|_| crate::spawn(sleep(Duration::from_millis(50)))).collect();
+            let (mut near, mut far) = UnixStream::pair().unwrap();
+            let reader = crate::spawn(async move {
+                let mut text = [0; 2];
+                near.read_exact(&mut text).await.map(|()| text)
+            });
+            crate::yield_now().await;
+            assert!(!old_sleeps[0].is_elapsed(), "what became of it is not known");
+            let later = old_sleeps[1].deadline() + Duration::from_secs(60);
+            old_sleeps[1].as_mut().get_mut().reset(later);
+            assert!(old_tasks.iter().all(|task| task.is_finished()));
+            old_tasks[0].abort();
+            let mut cx = Context::from_waker(Waker::noop());
+            let Poll::Ready(Err(error)) = pin!(&mut old_tasks[1]).poll(&mut cx) else {
+                panic!("it never ends")
+            };
+            assert!(error.is_cancelled(), "{error}");
+            drop((old_sleeps, old_sockets, old_tasks));
+            far.write_all(b"hi").await.unwrap();
+            assert_eq!(reader.await.unwrap().unwrap(), *b"hi");
+            for sleeper in sleepers {
+                sleeper.await.unwrap();
+            }
+        });
+    }
 }

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::current::{self, Core, OnTime};
 use crate::error::Straggler;
 use crate::executor;
-use crate::inbox::{Message, Remote};
+use crate::inbox::Remote;
 use crate::join::{Job, JoinHandle};
 use crate::shutdown;
 use crate::signal;
@@ -77,9 +77,15 @@ impl Builder {
         self
     }
 
-    /// Reports polls that hold the thread for longer than this ([`ReportKind::SlowPoll`]). Off by default.
-    pub fn slow_poll(mut self, threshold: Duration) -> Self {
-        self.config.slow_poll = Some(threshold);
+    /// Reports polls that hold the thread for longer than this ([`ReportKind::SlowPoll`]); 100 ms by default, `None` for
+    /// not at all.
+    ///
+    /// It costs nothing from 1 ms on: such polls are found where the time of their context is charged. (Polls of one
+    /// context that follow each other directly are one then; the loop makes no more than four in a row before it knows
+    /// that they are slow, and one when it does.) For less the clock is read around each poll, and so it is where wakers
+    /// are tracked.
+    pub fn slow_poll(mut self, threshold: impl Into<Option<Duration>>) -> Self {
+        self.config.slow_poll = threshold.into();
         self
     }
 
@@ -292,6 +298,9 @@ impl Runtime {
         if let Some(min) = self.core.config.blocking_call {
             thread.report_blocking_calls(min);
         }
+        if let Some(min) = self.core.config.slow_poll {
+            thread.look_for_long_slices(min);
+        }
         let _observing = self.core.config.hooks.observe();
         let _time = OnTime::of(&self.core.deadlines);
         current::set(&self.core, f)
@@ -335,7 +344,7 @@ impl Drop for Runtime {
             self.drop_tasks();
             self.core.pool.join(None);
             // Jobs sent from other threads that were not begun: their destructors complete them as aborted.
-            while let Some(message) = self.core.inbox.take() {
+            while let Some(message) = self.core.inbox.last_message() {
                 drop(message);
             }
         });
@@ -402,7 +411,7 @@ impl Handle {
         }
         let job = Job::new(crate::task::raw::fresh_id(), context.name(), place);
         let sent = Undelivered { future: Some(future), context, job: job.clone() };
-        let _ = self.shared.remote.send(Message::Run(Box::new(move || sent.deliver())));
+        let _ = self.shared.remote.send(Box::new(move || sent.deliver()));
         JoinHandle::job(job)
     }
 }
@@ -416,7 +425,7 @@ impl Handle {
         let place = Location::caller();
         let begin =
             move || current::with(|core| core.iter().for_each(|core| shutdown::begin(core, patience, place)));
-        let _ = self.shared.remote.send(Message::Run(Box::new(begin)));
+        let _ = self.shared.remote.send(Box::new(begin));
     }
 }
 

@@ -143,7 +143,7 @@ where
         match core.tasks.admit_ending(ending) {
             Ok(admission) => {
                 let (task, ticket) = admission.insert(future, share, place, harness::ticks);
-                JoinHandle::task(task, ticket)
+                JoinHandle::task(core.id, task, ticket)
             }
             Err(Refused::Closing) => {
                 // Not lost in silence: the handle says so, and the future is dropped in the context it was meant for.

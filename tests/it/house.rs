@@ -56,12 +56,12 @@ const RUNTIME: Crate = Crate {
         &["runtime", "http", "inspector"],
         // Services made of services.
         &["db", "fs", "group", "net", "process", "shield", "shutdown", "sync"],
-        &["blocking", "signal", "spawn", "time"],
+        &["blocking", "coop", "signal", "spawn", "time"],
         &["join", "unread"],
         &["executor", "registered"],
         &["waker"],
         &["current"],
-        &["clockwork", "inbox", "pool", "reactor", "task", "timers"],
+        &["clockwork", "inbox", "pace", "pool", "reactor", "task", "timers"],
         &["sys"],
         &["config", "error", "handle"],
     ],
@@ -80,6 +80,7 @@ const RUNTIME: Crate = Crate {
         ("itoa", &["http/layer"]),
         ("libc", &["sys"]),
         ("log", &["*"]),
+        ("loom", &["inbox"]),
         ("mio", &["inbox", "net", "reactor", "registered", "signal", "sys"]),
         (
             "parking_lot",

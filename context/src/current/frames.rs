@@ -45,6 +45,7 @@ pub(super) struct Guarded {
 struct LoopBefore {
     timer: Option<&'static dyn Timer>,
     blocking_min: u64,
+    long_min: u64,
     may_block: bool,
 }
 
@@ -250,6 +251,7 @@ impl Slot {
     fn end_loop(&self, before: LoopBefore) {
         TIMER.set(before.timer);
         self.blocking_min.set(before.blocking_min);
+        self.long_min.set(before.long_min);
         self.may_block.set(before.may_block);
     }
 
@@ -331,6 +333,7 @@ impl Entered {
         let before = LoopBefore {
             timer: TIMER.replace(timer),
             blocking_min: slot.blocking_min.replace(0),
+            long_min: slot.long_min.replace(u64::MAX),
             may_block: slot.may_block.replace(false),
         };
         let serial = slot.begin_guard(Held::LOOP, Name::of_the_loop(), place, Some(before));

@@ -37,7 +37,7 @@ use crate::clock::{Clock, RemoteClock, Rung, ThreadClock};
 use crate::deadline::TimeSource;
 use crate::node::hooks::{self, Observer};
 use crate::node::ledger::Ledger;
-use crate::node::{Context, Node};
+use crate::node::{Context, Name, Node};
 use crate::report::ReportKind;
 use deferred::Deferred;
 use share::NOBODY;
@@ -100,6 +100,12 @@ pub(crate) struct Slot {
     voluntary: Cell<u64>,
     /// The number of what is current if it finished while it was: see [`begin_tail`](Self::begin_tail). Else 0.
     tail_of: Cell<u64>,
+    /// Slices that take this long or longer, ns of wall time, are looked for.
+    long_min: Cell<u64>,
+    /// How long the longest of them took since it was last asked for; 0 if there was none.
+    longest: Cell<u64>,
+    /// Whose it was, and the location that the visit it ended with named.
+    longest_of: Cell<Option<(Name, Place)>>,
     /// Numbers for contexts and guards that this thread may give out: next and end.
     ids: Cell<(u64, u64)>,
     /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
@@ -162,6 +168,9 @@ impl Slot {
             job: Cell::new((0, 0)),
             voluntary: Cell::new(0),
             tail_of: Cell::new(0),
+            long_min: Cell::new(u64::MAX),
+            longest: Cell::new(0),
+            longest_of: Cell::new(None),
             ids: Cell::new((0, 0)),
             classes: [const { Cell::new(None) }; CLASS_CACHE],
         }
@@ -448,6 +457,23 @@ pub(crate) fn count_db_span(from: u64, to: u64) {
         let (since, elsewhere) = slot.job.get();
         slot.job.set((since, elsewhere + to.saturating_sub(from.max(since))));
     });
+}
+
+/// Looks for slices of contexts that take `min` ns or longer.
+pub(crate) fn watch_slices(min: u64) {
+    SLOT.with(|slot| slot.long_min.set(min));
+}
+
+/// The longest such slice since the last call: how long it took, in ns, whose it was, and where it ended.
+#[inline]
+pub(crate) fn take_longest_slice() -> Option<(u64, Name, Place)> {
+    SLOT.with(|slot| {
+        if slot.longest.get() == 0 {
+            return None;
+        }
+        let length = slot.longest.take();
+        slot.longest_of.take().map(|(name, place)| (length, name, place))
+    })
 }
 
 pub(crate) fn rung() -> Option<Rung> {

@@ -217,7 +217,9 @@ impl Slot {
     #[cold]
     #[inline(never)]
     fn swap_unusual(&self, next: *const Node) {
+        let began = self.clock.last_wall();
         let now = self.ready().then(|| self.settle_now());
+        self.note_slice(began);
         // Only the owner's thread knows when its own task was last switched out.
         if let Some(node) = self.current_node().filter(|node| node.birth.owner == self.id.get()) {
             node.last_out.set(self.clock.last_wall());
@@ -229,6 +231,18 @@ impl Slot {
         if let Some(now) = now {
             self.publish(now.cpu);
         }
+    }
+
+    /// Keeps the longest of the slices that are long enough to be looked for. Slices that short are not seen here, and
+    /// need not be.
+    fn note_slice(&self, began: u64) {
+        let length = self.clock.ticks_to_ns(self.clock.last_wall().saturating_sub(began));
+        if length < self.long_min.get() || length <= self.longest.get() {
+            return;
+        }
+        let Some(node) = self.current_node() else { return };
+        self.longest.set(length);
+        self.longest_of.set(Some((node.name(), self.place.get().unwrap_or(node.birth.place))));
     }
 
     /// Puts `share` in place, if it is not, for something that is no poll.

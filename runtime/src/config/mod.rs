@@ -27,6 +27,11 @@ pub(crate) const BLOCKING_THREADS_MAX: usize = 512;
 pub(crate) const BLOCKING_QUEUE_MAX: usize = 16_384;
 /// How long a poll may sleep before it is called blocking. Locks that are held for microseconds are no news.
 pub(crate) const BLOCKING_CALL_MIN: Duration = Duration::from_millis(1);
+/// How long a poll may hold the thread before it is called slow.
+pub(crate) const SLOW_POLL_MIN: Duration = Duration::from_millis(100);
+/// Slow polls that are at least as long are found among the slices of contexts, which costs nothing. To find shorter ones
+/// the clock is read around each poll.
+pub(crate) const LONG_SLICE_MIN: Duration = Duration::from_millis(1);
 /// How long an idle thread of the pool stays.
 pub(crate) const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -83,7 +88,7 @@ impl Default for Config {
             seed: None,
             track_wakers: build::TRACK_WAKERS,
             blocking_call: Some(BLOCKING_CALL_MIN),
-            slow_poll: None,
+            slow_poll: Some(SLOW_POLL_MIN),
             hooks: HookList::default(),
         }
     }

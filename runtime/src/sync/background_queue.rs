@@ -3,7 +3,7 @@
 use super::caught::caught;
 use super::wake_all;
 use crate::current;
-use crate::inbox::{Message, Remote};
+use crate::inbox::Remote;
 use crate::spawn;
 use crate::time::{Sleep, sleep};
 use context::harness::Share;
@@ -65,7 +65,7 @@ struct Shared<T> {
     place: &'static Location<'static>,
     items_max: usize,
     idle: Duration,
-    /// The runtime of the workers. Not its index, which another one may have after it.
+    /// The runtime of the workers.
     home: Weak<Remote>,
     state: Mutex<State<T>>,
 }
@@ -208,7 +208,7 @@ impl<T: Send + 'static> Worker<T> {
             let place = self.shared.place;
             drop(spawn::spawn_at(self.work(), Share::of(&context), place));
         } else {
-            let _ = home.send(Message::Run(Box::new(move || self.start())));
+            let _ = home.send(Box::new(move || self.start()));
         }
     }
 

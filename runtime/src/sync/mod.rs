@@ -83,6 +83,35 @@
 //! # }
 //! ```
 //!
+//! A receiver whose channel is never empty never waits, and so never yields: with a fast sender it holds the thread, and
+//! timers, sockets and all other tasks wait. (These crates do not know the budget of a poll, from which this crate's own
+//! operations spend.) Where a channel may be full for long, let the receiver spend from it, by
+//! [`cooperative`](crate::FutureExt::cooperative) around the call or [`consume_budget`](crate::consume_budget) in the
+//! loop. The same holds for `tokio::sync`, which asks for tokio's budget and finds none here.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! # runtime::Runtime::new()?.block_on(async {
+//! use runtime::FutureExt;
+//!
+//! let (lines, queue) = async_channel::bounded(1024);
+//! let writer = runtime::spawn(async move {
+//!     let mut bytes = 0;
+//!     while let Ok(line) = queue.recv().cooperative().await {
+//!         bytes += str::len(line);
+//!     }
+//!     bytes
+//! });
+//! for _ in 0..1024 {
+//!     lines.send("GET /").await.unwrap();
+//! }
+//! drop(lines);
+//! assert_eq!(writer.await.unwrap(), 5 * 1024);
+//! # });
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # One value to many, and one to one
 //!
 //! `tokio::sync` knows no runtime either (`tokio` with `default-features = false, features = ["sync"]`): `oneshot` for a

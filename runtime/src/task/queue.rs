@@ -23,9 +23,9 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// The queue of the runtime with that index.
-    pub(crate) fn new(runtime: u16) -> Queue {
-        Queue { slots: Slots::new(runtime), running_group: Cell::new(NO_GROUP), shuffle: Cell::new(0) }
+    /// The queue of the runtime whose first slot has that handle in its first use.
+    pub(crate) fn new(first: Packed) -> Queue {
+        Queue { slots: Slots::new(first), running_group: Cell::new(NO_GROUP), shuffle: Cell::new(0) }
     }
 
     /// Queues the task, unless it is queued already or has finished. `stamp` is asked for the wall ticks unless the task
@@ -46,6 +46,13 @@ impl Queue {
             self.link(entry, stamp);
         }
         true
+    }
+
+    /// Queues whatever task is in that slot now: for a wake of which it is not known any more which task it meant.
+    pub(crate) fn schedule_slot(&self, number: u32, stamp: impl FnOnce() -> u64) {
+        if let Some(slot) = self.slots.get(number) {
+            self.schedule(slot.handle.get(), stamp);
+        }
     }
 
     /// Appends a slot whose word says `QUEUED` since just now.
@@ -124,7 +131,7 @@ mod tests {
 
     /// A queue with `n` live slots of generation 0, all of group `slot % 3`.
     fn queue(n: u32) -> Queue {
-        let queue = Queue::new(0);
+        let queue = Queue::new(Packed::new(0, 0, 0));
         for number in 0..n {
             let slot = queue.slots.make(number).slot();
             slot.word.set(Word::VACANT.reserve());

@@ -52,7 +52,8 @@ const FAN: usize = 256;
 type Page = [Slot; FAN];
 
 pub(crate) struct Slots {
-    runtime: u16,
+    /// The handle of slot 0 in its first use; those of the others differ by the slot only.
+    first: Packed,
     pages: UnsafeCell<Vec<NonNull<Page>>>,
     /// What the list hangs on.
     stub: NonNull<Slot>,
@@ -74,11 +75,11 @@ pub(crate) struct Entry<'a> {
 struct Link(Option<NonNull<Slot>>);
 
 impl Slots {
-    /// The slots of the runtime with that index.
-    pub(crate) fn new(runtime: u16) -> Self {
+    /// The slots of the runtime whose first slot has that handle in its first use.
+    pub(crate) fn new(first: Packed) -> Self {
         let stub = leak(Slot::vacant(NO_JOINER));
         let (pages, head) = (UnsafeCell::new(Vec::new()), Cell::new(Link(None)));
-        Self { runtime, pages, stub, head, tail: Cell::new(stub) }
+        Self { first, pages, stub, head, tail: Cell::new(stub) }
     }
 
     /// `None` if no page was ever made for it.
@@ -110,7 +111,7 @@ impl Slots {
             // SAFETY: nobody looks meanwhile (point 4).
             let pages = unsafe { &mut *self.pages.get() };
             let first = (pages.len() * FAN) as u32;
-            let vacant = |at| Slot::vacant(Packed::new(self.runtime, 0, first + at as u32));
+            let vacant = |at| Slot::vacant(self.first.at(first + at as u32));
             pages.push(leak(std::array::from_fn(vacant)));
         }
     }
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn each_number_has_its_own_slot_and_keeps_it() {
-        let slots = Slots::new(7);
+        let slots = Slots::new(Packed::new(7, 3, 0));
         let numbers = [0, 1, 255, 256, 257, 65_535, 65_536, 0x1_3456];
         for number in numbers {
             assert!(slots.get(number).is_none_or(|slot| slot.group.get() == 0));
@@ -276,7 +277,7 @@ mod tests {
         for number in numbers {
             let slot = slots.get(number).unwrap();
             assert_eq!((slot.group.get(), slot.number()), (number as u64 + 1, number));
-            assert_eq!(slot.handle.get(), Packed::new(7, 0, number));
+            assert_eq!(slot.handle.get(), Packed::new(7, 3, number));
         }
         assert!(slots.get(0x2_0000).is_none() && slots.get(SLOT_MAX).is_none());
     }
@@ -284,12 +285,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "more than 16777216 tasks")]
     fn the_number_of_slots_is_bounded() {
-        Slots::new(0).make(SLOT_MAX + 1);
+        Slots::new(Packed::new(0, 0, 0)).make(SLOT_MAX + 1);
     }
 
     #[test]
     fn the_list_moves_along_with_the_slots() {
-        let slots = Slots::new(0);
+        let slots = Slots::new(Packed::new(0, 0, 0));
         (0..3).for_each(|number| slots.make(number * 300).append());
         let moved = Box::new(slots);
         let order: Vec<_> = std::iter::from_fn(|| moved.pop_known().or_else(|| moved.pop_first()))

@@ -90,10 +90,10 @@ pub(crate) enum Joined<T> {
 }
 
 impl Table {
-    /// The table of the runtime with that index.
-    pub(crate) fn new(runtime: u16) -> Table {
+    /// The table of the runtime whose first slot has that handle in its first use.
+    pub(crate) fn new(first: Packed) -> Table {
         Table {
-            queue: Queue::new(runtime),
+            queue: Queue::new(first),
             joiners: Joiners::default(),
             pool: Pool::new(),
             free: Cell::new(NO_SLOT),

@@ -29,6 +29,11 @@ pub(crate) fn share() -> Share {
     Share::of(&context::Context::root("test"))
 }
 
+/// The table of the runtime with that index.
+fn table(runtime: u16) -> Table {
+    Table::new(Packed::new(runtime, 0, 0))
+}
+
 #[track_caller]
 pub(crate) fn spawn<F: Future + 'static>(table: &Table, future: F) -> (Packed, Ticket<F::Output>) {
     let admission = table.admit().expect("open");
@@ -148,7 +153,7 @@ fn trap_16_an_output_is_not_dropped_while_its_future_unwinds() {
             Poll::Ready(self.0.take().expect("once"))
         }
     }
-    let table = Table::new(0);
+    let table = table(0);
     let (probe, future_drops) = Probe::new(true);
     let output_drops = Rc::new(Cell::new(0));
     let (packed, ticket) = spawn(&table, Ready(Some(Sober(output_drops.clone())), probe));
@@ -160,7 +165,7 @@ fn trap_16_an_output_is_not_dropped_while_its_future_unwinds() {
 
 #[test]
 fn a_panic_in_poll_reaches_the_handle_with_its_payload() {
-    let table = Table::new(0);
+    let table = table(0);
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<u8> { explode("boom") }));
     turn(&table, noop);
     let Joined::Done(Err(JoinFailure::Panicked(payload, _))) =
@@ -174,7 +179,7 @@ fn a_panic_in_poll_reaches_the_handle_with_its_payload() {
 
 #[test]
 fn a_table_dropped_as_it_is_drops_everything_whatever_explodes() {
-    let table = Table::new(0);
+    let table = table(0);
     let drops: Vec<_> = (0..4)
         .map(|n| {
             let (probe, drops) = Probe::new(n % 2 == 0);
@@ -192,7 +197,7 @@ fn a_table_dropped_as_it_is_drops_everything_whatever_explodes() {
 
 #[test]
 fn an_unwind_through_the_executor_leaves_the_task_in_the_table() {
-    let table = Table::new(0);
+    let table = table(0);
     let (packed, ticket) = spawn(&table, poll_fn(|_| -> Poll<()> { explode("poll") }));
     let unwound = guarded(|| {
         table.next(|mut polling| {
@@ -218,7 +223,7 @@ fn an_unwind_through_the_executor_leaves_the_task_in_the_table() {
 
 #[test]
 fn trap_05_finished_tasks_free_their_slots_and_steady_state_allocates_nothing() {
-    let table = Table::new(0);
+    let table = table(0);
     let one_round = || {
         for n in 0..100_u64 {
             let (packed, ticket) = spawn(&table, async move { n });
@@ -246,7 +251,7 @@ fn trap_05_finished_tasks_free_their_slots_and_steady_state_allocates_nothing() 
 
 #[test]
 fn memory_is_reused_within_its_size_class_only() {
-    let table = Table::new(0);
+    let table = table(0);
     let mut fresh = Vec::new();
     for bytes in [16, 400, 8000, 16, 400, 8000] {
         let before = table.refills();
@@ -288,7 +293,7 @@ impl Wake for Bell {
 
 #[test]
 fn trap_16_a_joiner_that_explodes_does_not_hurt_the_task() {
-    let table = Table::new(0);
+    let table = table(0);
     let bell = Arc::new(Bell { rung: AtomicU32::new(0), explodes: true });
     let (packed, ticket) = spawn(&table, async { 3 });
     assert!(matches!(table.poll_join(packed, &ticket, None, &bell.clone().into()), Joined::Pending));
@@ -299,7 +304,7 @@ fn trap_16_a_joiner_that_explodes_does_not_hurt_the_task() {
 
 #[test]
 fn the_last_joiner_is_the_one_that_is_woken() {
-    let table = Table::new(0);
+    let table = table(0);
     let bells = [(); 2].map(|()| Arc::new(Bell { rung: AtomicU32::new(0), explodes: false }));
     let (packed, ticket) = spawn(&table, async {});
     for bell in &bells {
@@ -315,7 +320,7 @@ fn the_last_joiner_is_the_one_that_is_woken() {
 
 #[test]
 fn a_task_that_joins_itself_waits_quietly_and_can_be_shut_down() {
-    let table = Rc::new(Table::new(0));
+    let table = Rc::new(table(0));
     let own: Rc<RefCell<Option<Spawned>>> = Rc::default();
     let (inner, ticket) = (table.clone(), own.clone());
     let spawned = spawn(
@@ -336,7 +341,7 @@ fn a_task_that_joins_itself_waits_quietly_and_can_be_shut_down() {
 
 #[test]
 fn a_poll_may_spawn_thousands() {
-    let table = Rc::new(Table::new(0));
+    let table = Rc::new(table(0));
     let (inner, done) = (table.clone(), Rc::new(Cell::new(0)));
     let count = done.clone();
     let (packed, ticket) = spawn(&table, async move {
@@ -355,7 +360,7 @@ fn a_poll_may_spawn_thousands() {
 
 #[test]
 fn trap_11_aborting_and_waking_drop_nothing_by_themselves() {
-    let table = Table::new(0);
+    let table = table(0);
     let (probe, drops) = Probe::new(false);
     let (packed, ticket) = spawn(&table, async move {
         let _probe = probe;
@@ -393,7 +398,7 @@ fn trap_14_17_shutdown_ends_although_destructors_spawn_and_wake() {
             self.refused.set(self.refused.get() + 1);
         }
     }
-    let (table, others, refused) = (Rc::new(Table::new(0)), Rc::default(), Rc::new(Cell::new(0)));
+    let (table, others, refused) = (Rc::new(table(0)), Rc::default(), Rc::new(Cell::new(0)));
     for _ in 0..10 {
         let restless =
             Restless { table: table.clone(), others: Rc::clone(&others), refused: refused.clone() };
@@ -414,7 +419,7 @@ fn trap_14_17_shutdown_ends_although_destructors_spawn_and_wake() {
 
 #[test]
 fn trap_24_a_handle_that_outlives_2_to_the_24_reuses_is_a_spurious_wake_only() {
-    let table = Table::new(0);
+    let table = table(0);
     let (old, ticket) = spawn(&table, async { 1_u8 });
     table.detach(old, ticket.id());
     turn(&table, noop);
@@ -443,7 +448,7 @@ fn trap_24_a_handle_that_outlives_2_to_the_24_reuses_is_a_spurious_wake_only() {
 
 #[test]
 fn trap_08_a_ticket_of_another_table_fits_nothing() {
-    let (one, two) = (Table::new(3), Table::new(3));
+    let (one, two) = (table(3), table(3));
     let (packed, ticket) = spawn(&one, async { String::from("one") });
     let (same, other) = spawn(&two, async { 2_u8 });
     assert_eq!(packed, same, "an index reused, as after a runtime's end");
@@ -455,7 +460,7 @@ fn trap_08_a_ticket_of_another_table_fits_nothing() {
 
 #[test]
 fn a_finished_task_gives_up_its_context_before_its_handle_ends() {
-    let table = Table::new(0);
+    let table = table(0);
     let held = share();
     let context = held.context();
     let finished = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -471,7 +476,7 @@ fn a_finished_task_gives_up_its_context_before_its_handle_ends() {
 
 #[test]
 fn a_bare_slot_is_woken_and_given_back() {
-    let table = Table::new(9);
+    let table = table(9);
     let bare = table.reserve(33);
     assert_eq!(bare.runtime(), 9);
     assert!(table.next(|_| unreachable!()).is_none(), "not queued by itself");

@@ -6,7 +6,7 @@
 //!
 //! Not seen: a task that is kept by a waker inside of its own future, as by a channel whose both ends it holds.
 
-use crate::handle::Packed;
+use crate::handle::{Packed, RuntimeId};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{Ordering, fence};
@@ -15,10 +15,11 @@ use std::task::Wake;
 
 /// What all wakers of one task share; counted by `Arc`, so its destructor is the end of the last of them.
 pub(crate) struct Tracked {
+    runtime: RuntimeId,
     handle: Packed,
-    /// What a wake does, and what the end of the last waker does: said by who knows how to reach the runtime.
+    /// What a wake does, and what the end of the last waker does: given by the code that knows how to reach the runtime.
     wake: fn(Packed),
-    gone: fn(Packed),
+    gone: fn(RuntimeId, Packed),
 }
 
 impl Wake for Tracked {
@@ -33,25 +34,35 @@ impl Wake for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        (self.gone)(self.handle);
+        (self.gone)(self.runtime, self.handle);
     }
 }
 
 /// The tracked tasks of one runtime.
-#[derive(Default)]
 pub(crate) struct Tracking {
+    runtime: RuntimeId,
     wakers: RefCell<HashMap<Packed, Weak<Tracked>>>,
     /// Tasks whose last waker went since the loop last looked.
     suspects: Cell<Vec<Packed>>,
 }
 
 impl Tracking {
+    /// Those of that runtime.
+    pub(crate) fn new(runtime: RuntimeId) -> Self {
+        Self { runtime, wakers: RefCell::default(), suspects: Cell::default() }
+    }
+
     /// The task's wakers, to poll it with one more.
-    pub(crate) fn waker(&self, handle: Packed, wake: fn(Packed), gone: fn(Packed)) -> Arc<Tracked> {
+    pub(crate) fn waker(
+        &self,
+        handle: Packed,
+        wake: fn(Packed),
+        gone: fn(RuntimeId, Packed),
+    ) -> Arc<Tracked> {
         let mut wakers = self.wakers.borrow_mut();
         let entry = wakers.entry(handle).or_default();
         entry.upgrade().unwrap_or_else(|| {
-            let tracked = Arc::new(Tracked { handle, wake, gone });
+            let tracked = Arc::new(Tracked { runtime: self.runtime, handle, wake, gone });
             *entry = Arc::downgrade(&tracked);
             tracked
         })

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Instant;
 use crate::current::{self, Core};
 use crate::error;
-use crate::inbox::{self, Message};
+use crate::handle::RuntimeId;
+use crate::inbox;
 use crate::timers::TimerKey;
 use crate::waker;
 
@@ -68,9 +69,9 @@ pub struct Sleep {
 enum Timer {
     /// Not polled since it was made or reset.
     Unset,
-    /// A timer of the runtime of that index. It has fired if that runtime does not know it any more.
+    /// A timer of that runtime. It has fired if that runtime does not know it any more.
     Set {
-        runtime: u16,
+        runtime: RuntimeId,
         key: TimerKey,
     },
     Fired,
@@ -142,7 +143,7 @@ impl Sleep {
                 self.set(core, cx.waker());
                 Poll::Pending
             }
-            Timer::Set { runtime, .. } if runtime != core.index => {
+            Timer::Set { runtime, .. } if runtime != core.id => {
                 panic!("{}", error::wrong_thread("a timer"))
             }
             Timer::Set { key, .. } if core.timers.borrow().is_pending(key) => {
@@ -160,7 +161,7 @@ impl Sleep {
         let deadline = core.time.at(self.deadline.into_std());
         let taken = core.timers.borrow_mut().take_over(deadline, waker);
         let key = taken.unwrap_or_else(|| insert(core, deadline, waker));
-        self.timer = Timer::Set { runtime: core.index, key };
+        self.timer = Timer::Set { runtime: core.id, key };
     }
 }
 
@@ -209,11 +210,11 @@ fn renew(core: &Core, key: TimerKey, waker: &Waker) {
 }
 
 /// Nobody waits for that timer any more; by a message, if its runtime runs elsewhere. The waker is dropped after the borrow.
-fn let_go(runtime: u16, key: TimerKey) {
+fn let_go(runtime: RuntimeId, key: TimerKey) {
     let here = at_home(runtime, |core| core.timers.borrow_mut().let_go(key, is_a_number));
     if here.is_none() {
         // A runtime that is gone has no timers.
-        let _ = inbox::send(runtime, Message::Run(Box::new(move || let_go(runtime, key))));
+        let _ = inbox::send(runtime, Box::new(move || let_go(runtime, key)));
     }
 }
 
@@ -223,6 +224,6 @@ fn is_a_number(waker: &Waker) -> bool {
 }
 
 /// Runs `f` with the core of that runtime, if it runs on this thread.
-fn at_home<R>(runtime: u16, f: impl FnOnce(&Core) -> R) -> Option<R> {
-    current::with(|core| core.filter(|core| core.index == runtime).map(f))
+fn at_home<R>(runtime: RuntimeId, f: impl FnOnce(&Core) -> R) -> Option<R> {
+    current::with(|core| core.filter(|core| core.id == runtime).map(f))
 }

@@ -1,4 +1,4 @@
-//! P1 to P23 of the design, sentence by sentence.
+//! P1 to P29 of the design, sentence by sentence.
 
 mod accounts;
 mod attribution;
@@ -14,6 +14,7 @@ mod current;
 mod database;
 mod final_bill;
 mod finish;
+mod flood;
 mod guards;
 mod lives;
 mod parts;
@@ -22,6 +23,7 @@ mod rollup;
 mod shutdown;
 mod silence;
 mod silence_unread;
+mod slow_poll;
 mod switch;
 mod testing;
 mod values;

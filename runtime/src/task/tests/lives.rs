@@ -78,7 +78,7 @@ fn trap_16_everything_is_dropped_once_in_every_life() {
 
 fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
     let case = format!("{does:?} {ask:?} {handle:?} {explodes:?}");
-    let table = Rc::new(Table::new(0));
+    let table = Rc::new(table(0));
     let (probe, future_drops) = Probe::new(matches!(explodes, Explodes::Future | Explodes::Both));
     let (output, output_drops) = Probe::new(matches!(explodes, Explodes::Output | Explodes::Both));
     let own: Rc<Cell<Option<(Packed, u64)>>> = Rc::default();
