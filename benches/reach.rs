@@ -35,7 +35,7 @@ pub enum Verdict {
 }
 
 /// The table "To reach".
-pub const GOALS: [Goal; 22] = [
+pub const GOALS: [Goal; 25] = [
     ratio_goal("spawn + join, one context", NS, 0.12),
     at_most("spawn + join, one context", ALLOCATIONS, 0.0),
     ratio_goal("spawn + join, a context change at every poll", NS, 0.18),
@@ -51,6 +51,9 @@ pub const GOALS: [Goal; 22] = [
     ratio_goal("RSS per idle task, 64 B of state, a share of a context", BYTES, 0.45),
     ratio_goal("remote wake, latency", NS, 1.0),
     ratio_goal("remote wake, throughput", NS, 0.6),
+    ratio_goal("remote wake, one task, 1 thread", NS, 1.4),
+    ratio_goal("remote wake, one task, 2 threads", NS, 1.4),
+    ratio_goal("remote wake, one task, 4 threads", NS, 1.4),
     ratio_goal("TCP echo, a request, in lock step", INSTRUCTIONS, 0.4),
     ratio_goal("HTTP hello, a request, in lock step", INSTRUCTIONS, 1.0),
     ratio_goal("HTTP/1 hello, 50 connections, CPU of the server", NS, 0.97),

@@ -1,16 +1,18 @@
-//! Waking from another thread: the latency of one wake of a loop that sleeps, and ns per wake of many.
+//! Waking from another thread: the latency of one wake of a loop that sleeps, ns per wake of many, and ns per wake of one
+//! task again and again.
 //!
 //! What would make it worse: a system call a wake instead of one a sleep, a lock that is held while waking, a loop
-//! that does not look into its inbox between polls. The latency is the kernel's for the greater part; on one processor
+//! that does not look into its inbox between polls, a message for each wake of a task that is to be woken already. The latency is the kernel's for the greater part; on one processor
 //! it would be the length of the waker's time slice, so each of the two threads has its own.
 
 use super::Case;
 use super::pinned::Pinned;
 use crate::Peer;
+use crate::case::stopwatch::Stopwatch;
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -114,4 +116,58 @@ fn wake_all<P: Peer>(tasks: u64) -> Duration {
         Instant::now()
     });
     ended - helper.join().expect("the helper ends")
+}
+
+/// That many threads wake one and the same task, again and again, while the loop polls it: the CPU time of the threads
+/// that wake, per wake.
+pub(super) struct OneTask<const THREADS: u64>;
+
+impl<P: Peer, const THREADS: u64> Case<P> for OneTask<THREADS> {
+    const NAME: &'static str = match THREADS {
+        1 => "remote wake, one task, 1 thread",
+        2 => "remote wake, one task, 2 threads",
+        _ => "remote wake, one task, 4 threads",
+    };
+
+    fn run(ops: u64) -> Duration {
+        let (wakers, requests) = mpsc::channel::<Waker>();
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = over.clone();
+        let flood = thread::spawn(move || {
+            let waker = requests.recv().expect("the task is polled");
+            let spent = flood(&waker, ops.div_ceil(THREADS), THREADS);
+            over.store(true, Ordering::Release);
+            waker.wake();
+            spent
+        });
+        P::block_on(async {
+            let mut wakers = Some(wakers);
+            let task = P::spawn(poll_fn(move |cx| {
+                if let Some(wakers) = wakers.take() {
+                    wakers.send(cx.waker().clone()).expect("the flood listens");
+                }
+                if ended.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            task.await.expect("the task neither panics nor is aborted");
+        });
+        flood.join().expect("the flood ends")
+    }
+}
+
+/// What the threads spent on their wakes, together.
+fn flood(waker: &Waker, each: u64, threads: u64) -> Duration {
+    let start = Barrier::new(usize::try_from(threads).expect("a few"));
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    let stopwatch = Stopwatch::start();
+                    (0..each).for_each(|_| waker.wake_by_ref());
+                    stopwatch.elapsed()
+                })
+            })
+            .collect();
+        all.into_iter().map(|thread| thread.join().expect("it only wakes")).sum()
+    })
 }
