@@ -12,6 +12,7 @@ use crate::inbox::{Inbox, Remote};
 use crate::pace::Pace;
 use crate::pool::{self, Pool};
 use crate::reactor::{EVENTS_DEFAULT, Reactor};
+use crate::sys;
 use crate::task::table::Table;
 use crate::task::tracking::Tracking;
 use crate::timers::Timers;
@@ -151,6 +152,7 @@ fn pool_settings(config: &Config) -> pool::Settings {
         threads_max: config.blocking_threads_max,
         queue_max: config.blocking_queue_max,
         keep_alive: Some(config.blocking_keep_alive),
+        after_burst: sys::memory::give_back,
         clock: config.clock,
         hooks: config.hooks.clone(),
     }

@@ -28,11 +28,16 @@ pub(crate) struct Settings {
     pub(crate) queue_max: usize,
     /// How long an idle thread stays; `None`: until the pool is closed.
     pub(crate) keep_alive: Option<Duration>,
+    /// Called by the last thread that leaves an open pool, if there were many.
+    pub(crate) after_burst: fn(),
     /// How the threads' CPU time is read.
     pub(crate) clock: Clock,
     /// Who wants to know of the contexts on the threads.
     pub(crate) hooks: HookList,
 }
+
+/// So many threads at a time are a burst.
+const BURST: usize = 8;
 
 /// One piece of work. Dropped unrun it has to tell whoever waits for it.
 pub(crate) struct Work<S> {
@@ -109,6 +114,8 @@ struct State<S> {
     /// The threads, from their start to after the drop of their value.
     workers: BTreeMap<u64, Worker>,
     next_worker: u64,
+    /// The most there were since there was none.
+    workers_peak: usize,
     /// Of those, how many do work.
     busy: usize,
     /// And how many take none any more.
@@ -145,6 +152,7 @@ impl<S: 'static> Pool<S> {
             queue: VecDeque::new(),
             workers: BTreeMap::new(),
             next_worker: 0,
+            workers_peak: 0,
             busy: 0,
             leaving: 0,
             left: None,
@@ -305,6 +313,13 @@ impl<S> State<S> {
         self.workers.entry(id).or_default().leaving = true;
     }
 
+    /// Whether the last thread of a burst has left. Says so once.
+    fn take_burst(&mut self) -> bool {
+        self.stage == Stage::Open
+            && self.workers.is_empty()
+            && std::mem::take(&mut self.workers_peak) >= BURST
+    }
+
     /// Returns the thread that left before.
     fn leave(&mut self, id: u64) -> Option<thread::JoinHandle<()>> {
         self.finish_work(id);
@@ -334,6 +349,7 @@ impl<S: 'static> Shared<S> {
         let thread = thread::Builder::new().name(name).spawn(move || shared.work(id))?;
         state.next_worker += 1;
         state.workers.insert(id, Worker { thread: Some(thread), ..Worker::default() });
+        state.workers_peak = state.workers_peak.max(state.workers.len());
         Ok(())
     }
 
@@ -403,10 +419,14 @@ impl<S: 'static> Drop for Membership<'_, S> {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
         let left_before = state.leave(self.id);
+        let was_burst = state.take_burst();
         let at_end = if state.has_ended() { std::mem::take(&mut state.at_end) } else { Vec::new() };
         drop(state);
         self.shared.somebody_left.notify_all();
         at_end.into_iter().for_each(|f| contained("the end", f));
+        if was_burst {
+            (self.shared.settings.after_burst)();
+        }
         join_thread(left_before);
     }
 }
@@ -429,6 +449,7 @@ fn contained(what: &str, f: impl FnOnce()) {
 mod tests {
     use super::*;
     use context::Context;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::mpsc;
 
     fn settings(threads_max: usize, queue_max: usize, keep_alive: Option<Duration>) -> Settings {
@@ -437,6 +458,7 @@ mod tests {
             threads_max,
             queue_max,
             keep_alive,
+            after_burst: || (),
             clock: Clock::Auto,
             hooks: HookList::default(),
         }
@@ -501,6 +523,33 @@ mod tests {
                 pool.shared.somebody_left.wait(&mut state);
             }
             assert_eq!(*made.lock(), rounds);
+        }
+        end(&pool);
+    }
+
+    /// When all threads of a burst have left, what they have freed can be given back: once, and not after a few threads.
+    #[test]
+    fn v12_the_last_thread_of_a_burst_says_so() {
+        static SAID: AtomicUsize = AtomicUsize::new(0);
+        let mut settings = settings(BURST, 0, Some(Duration::ZERO));
+        settings.after_burst = || {
+            SAID.fetch_add(1, SeqCst);
+        };
+        let pool = Pool::new(settings, || ());
+        for (threads, said) in [(BURST - 1, 0), (BURST, 1), (1, 1)] {
+            let busy: Vec<_> = (0..threads).map(|_| occupy(&pool)).collect();
+            drop(busy);
+            {
+                let mut state = pool.shared.state.lock();
+                while !state.workers.is_empty() {
+                    pool.shared.somebody_left.wait(&mut state);
+                }
+                // The threads that have left are joined by one another, but for the last.
+                let last = state.left.take();
+                drop(state);
+                join_thread(last);
+            }
+            assert_eq!(SAID.load(SeqCst), said, "after {threads} threads");
         }
         end(&pool);
     }

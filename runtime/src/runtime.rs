@@ -54,7 +54,11 @@ impl Builder {
         self
     }
 
-    /// Threads of the blocking pool at most; 512 by default, started when needed.
+    /// Threads of the blocking pool at most; 64 by default, started when needed.
+    ///
+    /// More of them take more memory after a burst, for glibc's allocator keeps what they have freed; 10 s after the last job
+    /// ([`blocking_keep_alive`](Self::blocking_keep_alive)), when all have left, the runtime has it give that back. Jobs that wait for
+    /// one another need a thread each.
     ///
     /// # Panics
     ///

@@ -21,8 +21,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Threads of the blocking pool at most, as in tokio.
-pub(crate) const BLOCKING_THREADS_MAX: usize = 512;
+/// Threads of the blocking pool at most. Each that works at a time keeps memory, and few disks do more than this at once.
+pub(crate) const BLOCKING_THREADS_MAX: usize = 64;
 /// Jobs that may wait for a thread of the pool; further ones are refused with an error.
 pub(crate) const BLOCKING_QUEUE_MAX: usize = 16_384;
 /// How long a poll may sleep before it is called blocking. Locks that are held for microseconds are no news.

@@ -143,6 +143,7 @@ impl<C: Connection> Builder<C> {
             threads_max: connections,
             queue_max: queue,
             keep_alive: None,
+            after_burst: || (),
             clock,
             hooks,
         };

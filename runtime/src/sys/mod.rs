@@ -2,3 +2,9 @@
 
 #[cfg(all(not(miri), any(target_os = "linux", target_os = "android")))]
 pub(crate) mod timerfd;
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) mod memory;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+#[path = "memory_elsewhere.rs"]
+pub(crate) mod memory;
