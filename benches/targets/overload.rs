@@ -76,7 +76,9 @@ async fn experiment(length: Duration) -> (f64, Vec<Outcome>) {
     let (memory, descriptors) = (service.status("VmHWM") / 1024, service.descriptors());
     let (status, took, log) = service.end();
     assert_eq!(status, Some(0), "the service ended badly:\n{log}");
-    println!("at most {memory} MiB resident, {descriptors} descriptors left; it ended in order within {took:?}");
+    println!(
+        "at most {memory} MiB resident, {descriptors} descriptors left; it ended in order within {took:?}"
+    );
     (capacity, outcomes)
 }
 

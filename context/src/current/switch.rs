@@ -306,7 +306,8 @@ impl Slot {
     #[cold]
     #[inline(never)]
     pub(super) fn resume_elsewhere(&self, share: &Share, place: Place, woken: u64) {
-        if self.tail_of.replace(0) != 0 {
+        if self.tail_of.get() != 0 && address_of(self.current.get()) == address_of(share.node) {
+            // The next poll is none of the tail, even if it is for the same context. (A switch to another one ends it.)
             self.settle_now();
             self.tail_of.set(0);
         }
