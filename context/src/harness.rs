@@ -23,7 +23,7 @@ pub use crate::panics::{contain_panic, discard_panic, drop_contained};
 
 use crate::cells::nanos;
 use crate::clock::{self, Clock, Rung};
-use crate::current::{self, Entered};
+use crate::current::{self, Entered, tag};
 use crate::node::hooks::{self, Hooks, Observer};
 use crate::node::{Context, Name};
 use std::marker::PhantomData;
@@ -135,6 +135,14 @@ impl JobTimer {
     pub fn end(self) -> Duration {
         Duration::from_nanos(current::ticks_to_ns(current::end_job(self.outer)))
     }
+}
+
+/// Runs `f`, which drops what work of `share` has left behind (the output of a task that nobody took), in its context.
+///
+/// Unlike [`visit`] it may be called anywhere, in a poll of another task too: what was current before is current again
+/// afterwards. If the context has finished, the cost of `f` is late, as always, but it is not reported.
+pub fn visit_leftover<R>(share: &Share, place: &'static Location<'static>, f: impl FnOnce() -> R) -> R {
+    current::visit_leftover(share, place, f)
 }
 
 /// Holds `context` and what it is a part of open until [`release`], like a [`Hold`](crate::Hold) but without a handle of it:
@@ -264,6 +272,89 @@ pub struct LongSlice {
 pub fn take_longest_slice() -> Option<LongSlice> {
     let (length, context, place) = current::take_longest_slice()?;
     Some(LongSlice { length: Duration::from_nanos(length), context, place })
+}
+
+/// Whether this thread is that of a forked child which had contexts before the fork. Nothing is charged on it any more.
+#[inline]
+pub fn has_forked() -> bool {
+    current::has_forked()
+}
+
+/// For what cannot be done in a forked child: a task cannot be started there, nor a runtime that is the parent's go on.
+///
+/// # Panics
+///
+/// If this thread is that of a forked child which had contexts before the fork, with a text that says so.
+#[track_caller]
+pub fn check_process() {
+    current::check_process();
+}
+
+/// What a [`check_process`] that fails says, for errors that are no panic.
+pub const FORKED: &str = current::FORKED;
+
+/// The number of this process. A load, where the system has pages that a fork empties; else a system call.
+pub fn process_id() -> u32 {
+    clock::process_id()
+}
+
+/// Has `f` called in every forked child, on its thread, from here on. For executors: once, with a function that takes the
+/// loop of that thread out of use. It must not allocate, lock or panic. The first four different functions are taken.
+pub fn in_forked_child(f: fn()) {
+    clock::in_child(f);
+}
+
+/// Tells the work of one test from that of others which run in the same process.
+///
+/// The thread that makes it has the tag until it is dropped. Threads that it starts have it too, and threads that those start
+/// (Linux only; elsewhere such a thread has none). A pool gives its threads the tag of whoever sent the job ([`set_tag`]).
+#[derive(Debug)]
+#[must_use = "the tag is gone when this is dropped"]
+pub struct Tagged {
+    tag: u64,
+    mark: u32,
+    before: (u64, Option<u32>),
+    not_send: PhantomData<*const ()>,
+}
+
+impl Tagged {
+    /// Gives this thread a tag of its own.
+    #[expect(clippy::new_without_default, reason = "it changes the thread")]
+    pub fn new() -> Self {
+        let (tag, mark) = tag::fresh();
+        let before = (tag::set(tag), clock::thread_mark());
+        clock::set_thread_mark(Some(mark));
+        Self { tag, mark, before, not_send: PhantomData }
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> u64 {
+        self.tag
+    }
+}
+
+impl Drop for Tagged {
+    fn drop(&mut self) {
+        let (before, mark) = self.before;
+        tag::set(before);
+        clock::set_thread_mark(mark);
+        tag::retire(self.tag, self.mark);
+    }
+}
+
+/// The tag of this thread; 0 for none.
+pub fn tag() -> u64 {
+    tag::here()
+}
+
+/// Makes this thread work for `tag`, or for none by 0, and returns the one before.
+pub fn set_tag(tag: u64) -> u64 {
+    tag::set(tag)
+}
+
+/// The tag of the thread that made the context of that number; `None` if it had none, or that is not known.
+pub fn tag_of(id: u64) -> Option<u64> {
+    tag::of_context(id)
 }
 
 /// How this thread's CPU time is read; `None` before anything was charged on it.

@@ -17,8 +17,9 @@ use crate::task::table::Table;
 use crate::task::tracking::Tracking;
 use crate::timers::Timers;
 use context::Context;
-use context::harness;
+use context::harness::{self, contain_panic};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::panic::Location;
 use std::ptr;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) id: RuntimeId,
     /// The index that its wakers carry.
     pub(crate) index: u16,
+    /// The process in which it was made: it does not work in a forked child.
+    process: u32,
     pub(crate) config: Config,
     pub(crate) tasks: Table,
     pub(crate) timers: RefCell<Timers>,
@@ -73,6 +76,10 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config) -> io::Result<Self> {
+        if harness::has_forked() {
+            return Err(io::Error::other(harness::FORKED));
+        }
+        harness::in_forked_child(abandon);
         let epoch = Instant::now();
         let (reactor, notifier) = Reactor::new(epoch, EVENTS_DEFAULT)?;
         let inbox = Inbox::new(notifier)?;
@@ -85,6 +92,7 @@ impl Core {
         Ok(Self {
             id,
             index: id.index(),
+            process: harness::process_id(),
             deadlines: Arc::new(LoopTime(time.remote().clone())),
             tasks,
             timers: RefCell::new(Timers::new()),
@@ -105,6 +113,11 @@ impl Core {
             config,
             inbox,
         })
+    }
+
+    /// Whether this is a forked child, and the runtime its parent's.
+    pub(crate) fn is_of_parent(&self) -> bool {
+        self.process != harness::process_id()
     }
 
     pub(crate) fn has_work_elsewhere(&self) -> bool {
@@ -212,18 +225,105 @@ impl Drop for Away {
 thread_local! {
     /// The runtime whose loop is on this thread's stack; null = none.
     static HERE: Cell<*const Core> = const { Cell::new(ptr::null()) };
+    /// The innermost [`set`] on this thread's stack; null = none.
+    static INNERMOST: Cell<*const Saved> = const { Cell::new(ptr::null()) };
+    /// What waits in [`in_turn`].
+    static TURNS: Turns = const { Turns { busy: Cell::new(false), waiting: RefCell::new(VecDeque::new()) } };
+}
+
+/// What was this thread's runtime before a [`set`] that is on its stack, and the `set` before that.
+struct Saved {
+    core: Cell<*const Core>,
+    outer: *const Saved,
+}
+
+struct Turns {
+    busy: Cell<bool>,
+    waiting: RefCell<VecDeque<Box<dyn FnOnce()>>>,
+}
+
+/// Runs `f`, a destructor of user code, now; but if one is run here already, further down on the stack, then when that has
+/// ended. So a chain of values, each of which holds the handle of the next, is dropped without recursion.
+///
+/// What `f` itself does not contain of a panic is logged.
+pub(crate) fn in_turn(f: impl FnOnce() + 'static) {
+    let f = || contain_panic(f, |text| log::error!("bursar: a destructor panicked: {text}"));
+    let nested = TURNS.try_with(|turns| turns.busy.replace(true));
+    match nested {
+        Ok(true) => TURNS.with(|turns| turns.waiting.borrow_mut().push_back(Box::new(f))),
+        Ok(false) => {
+            f();
+            while let Some(next) = TURNS.with(next_turn) {
+                next();
+            }
+        }
+        // The thread is being destroyed: nobody could come back for it.
+        Err(_) => f(),
+    }
+}
+
+/// The next one, or the end.
+fn next_turn(turns: &Turns) -> Option<Box<dyn FnOnce()>> {
+    let next = turns.waiting.borrow_mut().pop_front();
+    turns.busy.set(next.is_some());
+    next
 }
 
 /// Makes `core` this thread's runtime during `f`, and what was before again afterwards, also on unwind.
 pub(crate) fn set<R>(core: &Core, f: impl FnOnce() -> R) -> R {
-    struct Reset(*const Core);
-    impl Drop for Reset {
+    struct Reset<'a>(&'a Saved);
+    impl Drop for Reset<'_> {
         fn drop(&mut self) {
-            HERE.set(self.0);
+            INNERMOST.set(self.0.outer);
+            HERE.set(self.0.core.get());
         }
     }
-    let _reset = Reset(HERE.replace(core));
+    let saved = Saved { core: Cell::new(HERE.replace(core)), outer: INNERMOST.get() };
+    INNERMOST.set(&raw const saved);
+    let _reset = Reset(&saved);
     f()
+}
+
+/// In a forked child: the loops on this thread find nothing ready any more, and say why they end before they would sleep
+/// (`executor::turn`). For everything else there is no runtime here.
+fn abandon() {
+    let mut core = HERE.replace(ptr::null());
+    let mut next = INNERMOST.get();
+    loop {
+        // SAFETY: as in `with`.
+        if let Some(core) = unsafe { core.as_ref() } {
+            core.tasks.queue().abandon();
+        }
+        // SAFETY: as in `forget`.
+        let Some(saved) = (unsafe { next.as_ref() }) else { return };
+        core = saved.core.replace(ptr::null());
+        next = saved.outer;
+    }
+}
+
+/// Panics because no runtime runs on this thread, with `text` unless there is a better reason.
+#[cold]
+#[track_caller]
+pub(crate) fn none(text: impl std::fmt::Display) -> ! {
+    harness::check_process();
+    panic!("{text}")
+}
+
+/// No `set` on this thread makes `core` current any more, now or when it ends: `core` is about to be dropped.
+///
+/// A thread's destructors may run on top of a loop (`exit` called in a task), and drop the runtime of that very loop.
+pub(crate) fn forget(core: &Core) {
+    if ptr::eq(HERE.get(), core) {
+        HERE.set(ptr::null());
+    }
+    let mut next = INNERMOST.get();
+    // SAFETY: null, or a local of a `set` that is on this thread's stack, and alive as its destructor takes it off the list.
+    while let Some(saved) = unsafe { next.as_ref() } {
+        if ptr::eq(saved.core.get(), core) {
+            saved.core.set(ptr::null());
+        }
+        next = saved.outer;
+    }
 }
 
 /// Lets `f` look at this thread's runtime.
@@ -233,6 +333,7 @@ pub(crate) fn set<R>(core: &Core, f: impl FnOnce() -> R) -> R {
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Core>) -> R) -> R {
     let core = HERE.get();
     // SAFETY: null, or put there by a `set` on this thread, which holds the borrow of the core until it has taken the pointer away
-    // again. Its frame is below ours, so that is after `f`, and `f` cannot keep the reference.
+    // again. Its frame is below ours, so that is after `f`, and `f` cannot keep the reference. (If `exit` runs the destructors
+    // of the thread on top of that frame, the runtime that one of them drops takes the pointer away: `forget`.)
     f(unsafe { core.as_ref() })
 }

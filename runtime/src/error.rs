@@ -30,13 +30,18 @@ pub(crate) enum Kind {
     /// The handle was polled on a thread that does not run the task's runtime.
     WrongThread,
     /// The blocking pool's queue is full.
-    Refused,
+    QueueFull,
+    /// The blocking pool has no thread, and the system gives it none.
+    NoThread(io::Error),
     /// The result was taken before.
     Taken,
+    /// This is a forked child, and the runtime its parent's.
+    Forked,
 }
 
 impl JoinError {
     pub(crate) const ABORTED: Self = Self(Kind::Cancelled(Reason::Custom("aborted")));
+    pub(crate) const FORKED: Self = Self(Kind::Forked);
     pub(crate) const SHUTDOWN: Self = Self(Kind::Cancelled(Reason::Shutdown));
 
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
@@ -53,9 +58,10 @@ impl JoinError {
         matches!(self.0, Kind::Cancelled(_))
     }
 
-    /// Whether the blocking pool had no room for the job, which was not run.
+    /// Whether the blocking pool did not take the job, which was not run: its queue is full, or it has no thread and the
+    /// system gives it none. (The text of the error tells which.)
     pub fn is_refused(&self) -> bool {
-        matches!(self.0, Kind::Refused)
+        matches!(self.0, Kind::QueueFull | Kind::NoThread(_))
     }
 
     /// Why it was cancelled.
@@ -92,7 +98,9 @@ impl fmt::Display for JoinError {
             Kind::Panicked(payload) => write!(f, "task panicked: {}", panic_message(&**payload.lock())),
             Kind::Cancelled(reason) => write!(f, "task cancelled: {reason}"),
             Kind::WrongThread => f.write_str("join handle polled away from the thread of its runtime"),
-            Kind::Refused => f.write_str("the queue of the blocking pool is full"),
+            Kind::QueueFull => f.write_str("the queue of the blocking pool is full"),
+            Kind::NoThread(error) => write!(f, "the blocking pool cannot start a thread: {error}"),
+            Kind::Forked => f.write_str(context::harness::FORKED),
             Kind::Taken => f.write_str("the result of the task was taken before"),
         }
     }
@@ -104,7 +112,11 @@ impl fmt::Debug for JoinError {
     }
 }
 
-impl std::error::Error for JoinError {}
+impl std::error::Error for JoinError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        if let Kind::NoThread(error) = &self.0 { Some(error) } else { None }
+    }
+}
 
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> Self {
@@ -137,6 +149,9 @@ impl Straggler {
 #[cold]
 #[inline(never)]
 pub(crate) fn wrong_thread(what: &str) -> io::Error {
+    if context::harness::has_forked() {
+        return io::Error::other(context::harness::FORKED);
+    }
     io::Error::new(
         io::ErrorKind::Unsupported,
         format!(

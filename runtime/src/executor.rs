@@ -4,18 +4,19 @@
 //! time, so that none starves another. Tasks are polled and dropped in their own context (P2), by [`context::harness`];
 //! whatever the loop does for itself is charged to `(runtime)`.
 
-use crate::current::{BUDGET, Core};
+use crate::current::{self, BUDGET, Core};
 use crate::handle::Packed;
 use crate::inbox::Woken;
 use crate::pace::{TURN, TURN_POLLS};
 use crate::reactor::Wait;
 use crate::task::joiners::{Joiner, NO_JOINER};
+use crate::task::raw::Task;
 use crate::task::table::{Finished, Next, Polling};
 use crate::task::tracking::Tracking;
 use crate::task::{Ending, JoinFailure};
 use crate::waker::{self, waker};
 use context::ReportKind;
-use context::harness::{self, Share};
+use context::harness::{self, Share, contain_panic, discard_panic, drop_contained};
 use std::any::Any;
 use std::fmt::Display;
 use std::mem::ManuallyDrop;
@@ -64,7 +65,21 @@ pub(crate) fn block_on<F: Future>(core: &Core, future: F, share: &Share, place: 
     harness::idle();
     match (ended, dropped) {
         (Some(Ok(output)), Ok(())) => output,
-        (Some(Err(panic)), _) | (_, Err(panic)) => resume_unwind(panic),
+        // The first panic goes on. What else there is must not be dropped while it unwinds: a destructor that panics then
+        // would abort the process.
+        (Some(Err(panic)), second) => {
+            second.err().into_iter().for_each(discard_panic);
+            resume_unwind(panic)
+        }
+        (output, Err(panic)) => {
+            harness::visit(share, place, || {
+                drop_contained(output, |text| {
+                    context::sentinel::report(ReportKind::UnhandledPanic, &share.context(), place, text);
+                });
+            });
+            harness::idle();
+            resume_unwind(panic)
+        }
         (None, Ok(())) => unreachable!("the loop above ends with an output or a panic"),
     }
 }
@@ -101,7 +116,12 @@ impl Drop for Root<'_> {
 
 /// One turn of the loop. `root` polls the future of `block_on` and says whether it is done; `is_done` is asked before
 /// the loop would sleep for what nobody waits for any more.
+///
+/// # Panics
+///
+/// In a forked child: the events, and the tasks, are the parent's.
 fn turn(core: &Core, root: &mut dyn FnMut(u64) -> bool, is_done: &dyn Fn() -> bool) {
+    harness::check_process();
     take_remote(core);
     let done = run_ready(core, root);
     core.tasks.leave_group();
@@ -168,6 +188,10 @@ fn run_ready(core: &Core, root: &mut dyn FnMut(u64) -> bool) -> bool {
             Stretch::Empty => return false,
             Stretch::RootDone => return true,
             Stretch::Full => {}
+        }
+        // The next turn says why.
+        if harness::has_forked() {
+            return false;
         }
         take_remote(core);
         let now = harness::ticks();
@@ -371,13 +395,48 @@ fn wake_joiner(joiner: Joiner, share: &Share, place: Place) {
 
 /// Nobody will ask for the result.
 fn drop_unwanted(mut task: Polling<'_>, place: Place) {
+    let failure = task.take_failure();
     let (share, mut contents) = task.split();
-    let dropped = harness::visit(share, place, || catch_unwind(AssertUnwindSafe(|| contents.discard())));
+    let dropped = harness::visit(share, place, || {
+        if let Some(JoinFailure::Panicked(payload, _)) = failure {
+            // It was reported when it happened.
+            discard_panic(payload);
+        }
+        catch_unwind(AssertUnwindSafe(|| contents.discard()))
+    });
     if let Err(panic) = dropped {
         report_panic(&mut task, &*panic);
         discard_panic(panic);
     }
     task.retire();
+}
+
+/// Drops the result of an ended task, which nobody takes any more, on the task's account; a panic is reported.
+pub(crate) fn drop_ended(mut task: Task) {
+    current::in_turn(move || {
+        if let Some(failure) = task.take_failure() {
+            report_unheard(failure, task.place());
+        }
+        let (share, place) = (task.release(), task.place());
+        let context = share.context();
+        contain_panic(
+            || harness::visit_leftover(&share, place, || task.contents().discard()),
+            |text| context::sentinel::report(ReportKind::UnhandledPanic, &context, place, text),
+        );
+        current::with(|core| {
+            if let Some(core) = core {
+                core.tasks.keep(task);
+            }
+        });
+    });
+}
+
+fn report_unheard(failure: JoinFailure, place: Place) {
+    if let JoinFailure::Panicked(payload, context) = failure {
+        let text = context::panic_message(&*payload);
+        context::sentinel::report(ReportKind::UnhandledPanic, &context, place, text);
+        discard_panic(payload);
+    }
 }
 
 /// Outside of the context, so that nothing of the way out is late.
@@ -477,14 +536,7 @@ const RUNTIME: &str = "(runtime)";
 
 /// Runs foreign code whose panic must not end the loop: it is reported.
 fn contained(what: &str, context: &dyn Display, place: Place, f: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        let detail = format!("{what}: {}", context::panic_message(&*panic));
-        context::sentinel::report(ReportKind::UnhandledPanic, context, place, &detail);
-        discard_panic(panic);
-    }
-}
-
-/// Drops a payload; if its destructor panics in turn, that has been heard enough.
-fn discard_panic(panic: Panic) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    contain_panic(f, |text| {
+        context::sentinel::report(ReportKind::UnhandledPanic, context, place, &format!("{what}: {text}"));
+    });
 }

@@ -2,14 +2,15 @@
 
 use crate::current;
 use crate::error::{JoinError, Kind};
+use crate::executor;
 use crate::handle::{Packed, RuntimeId};
 use crate::inbox;
 use crate::task::JoinFailure;
 use crate::task::raw::Ticket;
 use crate::task::table::Joined;
 use crate::waker;
-use context::harness;
-use context::{Name, ReportKind};
+use context::harness::{self, Share, contain_panic, discard_panic};
+use context::{Context, Name, ReportKind};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
@@ -17,6 +18,8 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker, ready};
+
+type Place = &'static Location<'static>;
 
 /// The number of a task: unique in the process, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,9 +50,16 @@ enum Inner<T> {
     /// Work whose result comes from another thread.
     Job(Arc<Job<T>>),
     /// It never started. (Boxed: the kind of handle is then told by a number, and not by what is in an error.)
-    Refused(Option<Box<JoinError>>),
+    Refused(Option<Box<Refused>>),
     /// The output of the task of this id was taken: there is nothing left to ask or to detach from.
     Taken(u64),
+}
+
+/// The error of a task that was not started; who asked for it is named if the error is a panic that nobody takes.
+struct Refused {
+    error: JoinError,
+    context: Name,
+    place: Place,
 }
 
 impl<T> JoinHandle<T> {
@@ -61,8 +71,8 @@ impl<T> JoinHandle<T> {
         Self(Inner::Job(job))
     }
 
-    pub(crate) fn refused(error: JoinError) -> Self {
-        Self(Inner::Refused(Some(Box::new(error))))
+    pub(crate) fn refused(error: JoinError, context: Name, place: Place) -> Self {
+        Self(Inner::Refused(Some(Box::new(Refused { error, context, place }))))
     }
 
     /// Has the task dropped instead of polled, at its next turn and in its own context. A job of the blocking pool is
@@ -119,7 +129,7 @@ impl<T> Future for JoinHandle<T> {
 fn poll_other<T>(inner: &mut Inner<T>, waker: &Waker) -> Poll<Result<T, JoinError>> {
     let error = match inner {
         Inner::Job(job) => return job.poll(waker),
-        Inner::Refused(error) => error.take().map(|error| *error),
+        Inner::Refused(refused) => refused.take().map(|refused| refused.error),
         Inner::Task(..) | Inner::Taken(_) => None,
     };
     Poll::Ready(Err(error.unwrap_or(JoinError(Kind::Taken))))
@@ -142,9 +152,15 @@ fn poll_task<T>(
             Joined::Pending => Poll::Pending,
             Joined::Done(Ok(output)) => Poll::Ready(Ok(output)),
             Joined::Done(Err(failure)) => Poll::Ready(Err(JoinError::from(failure))),
-            Joined::Gone => Poll::Ready(Err(JoinError(Kind::Taken))),
+            Joined::Gone => Poll::Ready(Err(gone(core))),
         })
     })
+}
+
+/// There is no result: a runtime that is being dropped has dropped it.
+#[cold]
+fn gone(core: &current::Core) -> JoinError {
+    if core.tasks.is_closed() { JoinError::SHUTDOWN } else { JoinError(Kind::Taken) }
 }
 
 #[cold]
@@ -169,29 +185,43 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         if !matches!(self.0, Inner::Taken(_)) {
-            let_go(&self.0);
+            let_go(&mut self.0);
         }
     }
 }
 
 #[inline(never)]
-fn let_go<T>(inner: &Inner<T>) {
+fn let_go<T>(inner: &mut Inner<T>) {
     match inner {
         Inner::Task(runtime, task, ticket) => forget(*runtime, *task, ticket.id()),
         Inner::Job(job) => job.forget(),
-        Inner::Refused(_) | Inner::Taken(_) => {}
+        Inner::Refused(refused) => {
+            if let Some(Refused { error, context, place }) = refused.take().map(|refused| *refused) {
+                let_go_of_error(error, context, place);
+            }
+        }
+        Inner::Taken(_) => {}
     }
 }
 
-/// Nobody will ask for the result any more. A panic that nobody has asked for is reported.
+/// Reports a panic that nobody took, and drops its payload.
+fn let_go_of_error(error: JoinError, context: Name, place: Place) {
+    if let Ok(payload) = error.try_into_panic() {
+        report_panic(context, place, context::panic_message(&*payload));
+        discard_panic(payload);
+    }
+}
+
+fn report_panic(context: Name, place: Place, text: &str) {
+    context::sentinel::report(ReportKind::UnhandledPanic, &context, place, text);
+}
+
+/// Nobody will ask for the result any more: it is dropped in the task's context, and a panic is reported.
 fn forget(runtime: RuntimeId, task: Packed, id: u64) {
     let here = at_home(runtime, |core| core.tasks.detach(task, id));
     match here {
-        Some(Some((JoinFailure::Panicked(payload, context), place))) => {
-            let text = context::panic_message(&*payload);
-            context::sentinel::report(ReportKind::UnhandledPanic, &context, place, text);
-        }
-        Some(_) => {}
+        Some(Some(ended)) => executor::drop_ended(ended),
+        Some(None) => {}
         None => {
             let _ = inbox::send(runtime, Box::new(move || forget(runtime, task, id)));
         }
@@ -213,13 +243,14 @@ impl From<JoinFailure> for JoinError {
     }
 }
 
-/// Work whose result comes from another thread: the meeting place of the two.
+/// Work whose result comes from another thread: what the two threads share.
 pub(crate) struct Job<T> {
     id: u64,
-    /// The name only: a handle that is kept does not pin a context.
     context: Name,
-    place: &'static Location<'static>,
+    place: Place,
     state: Mutex<JobState<T>>,
+    /// [`Job::drop_unread`], where it is known that the result outlives everything.
+    drop_unread: fn(Arc<Self>),
 }
 
 struct JobState<T> {
@@ -241,30 +272,48 @@ pub(crate) struct Settled<T> {
 }
 
 impl<T> Settled<T> {
-    /// Wakes who awaits the job.
+    /// Wakes the task that awaits the job. A foreign waker may panic: that is logged.
     pub(crate) fn wake(self) {
-        drop(self.unwanted);
-        if let Some(waker) = self.joiner {
-            waker.wake();
-        }
+        let Some(waker) = self.joiner else { return };
+        contain_panic(|| waker.wake(), |text| log::error!("bursar: a join waker panicked: {text}"));
     }
 }
 
 enum Stage<T> {
     Working(Option<Waker>),
-    Done(Result<T, JoinError>),
+    Done(Done<T>),
     Taken,
 }
 
-impl<T> Job<T> {
-    /// `context` and `place` are named if the job panics and nobody hears of it.
-    pub(crate) fn new(id: u64, context: Name, place: &'static Location<'static>) -> Arc<Self> {
+/// A result that waits for its handle.
+struct Done<T> {
+    result: Result<T, JoinError>,
+    /// Where the result is dropped if the handle is. None for an output without a destructor: then nothing is pinned.
+    context: Option<Context>,
+}
+
+impl<T: 'static> Job<T> {
+    /// `context` and `place` are named if the job panics and nobody takes the panic.
+    pub(crate) fn new(id: u64, context: Name, place: Place) -> Arc<Self> {
         let stage = Stage::Working(None);
         let state = JobState { stage, aborted: false, forgotten: false, worker: None };
-        Arc::new(Self { id, context, place, state: Mutex::new(state) })
+        Arc::new(Self { id, context, place, state: Mutex::new(state), drop_unread: Self::drop_unread })
     }
 
-    pub(crate) fn place(&self) -> &'static Location<'static> {
+    /// Drops the result that nobody will take, in the job's context; a panic, also one of that destructor, is reported.
+    fn drop_unread(self: Arc<Self>) {
+        current::in_turn(move || {
+            let stage = std::mem::replace(&mut self.state.lock().stage, Stage::Taken);
+            if let Stage::Done(Done { result, context }) = stage {
+                self.drop_result(result, context.as_ref());
+                drop(context);
+            }
+        });
+    }
+}
+
+impl<T> Job<T> {
+    pub(crate) fn place(&self) -> Place {
         self.place
     }
 
@@ -274,45 +323,58 @@ impl<T> Job<T> {
 
     /// Like [`is_aborted`](Self::is_aborted), and `waker` is woken when it becomes so.
     pub(crate) fn poll_aborted(&self, waker: &Waker) -> Poll<()> {
+        // Clones and drops of a waker are foreign code, which does not run under the lock.
+        let fresh = waker.clone();
         let mut state = self.state.lock();
-        let replaced = state.worker.replace(waker.clone());
+        let replaced = state.worker.replace(fresh);
         let aborted = state.aborted;
         drop(state);
         drop(replaced);
         if aborted { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The result is there: keeps it and wakes who awaits it.
-    pub(crate) fn complete(&self, result: Result<T, JoinError>) {
-        self.settle(result, || ()).wake();
+    /// The result is there: keeps it and wakes the task that awaits it. `context` is the job's.
+    pub(crate) fn complete(&self, result: Result<T, JoinError>, context: &Context) {
+        let mut settled = self.settle(result, context, || ());
+        if let Some(unwanted) = settled.unwanted.take() {
+            self.drop_result(unwanted, Some(context));
+        }
+        settled.wake();
     }
 
-    /// Keeps the result, or reports a panic that nobody will hear of; what it leads to is up to the caller. `before` is
-    /// called, under the lock, before a result is there that somebody may take.
-    pub(crate) fn settle(&self, result: Result<T, JoinError>, before: impl FnOnce()) -> Settled<T> {
+    /// Keeps the result; what follows from it is up to the caller. `before` is called, under the lock, before a result is
+    /// there that somebody may take.
+    pub(crate) fn settle(
+        &self,
+        result: Result<T, JoinError>,
+        context: &Context,
+        before: impl FnOnce(),
+    ) -> Settled<T> {
+        let context = std::mem::needs_drop::<T>().then(|| context.clone());
         let mut state = self.state.lock();
-        state.worker = None;
-        let unwanted = state.forgotten;
-        let old =
-            std::mem::replace(&mut state.stage, if unwanted { Stage::Taken } else { Stage::Working(None) });
-        let unwanted = if unwanted {
-            Some(result)
+        let worker = state.worker.take();
+        let (old, unwanted, unused) = if state.forgotten {
+            (std::mem::replace(&mut state.stage, Stage::Taken), Some(result), context)
         } else {
             before();
-            state.stage = Stage::Done(result);
-            None
+            let done = Stage::Done(Done { result, context });
+            (std::mem::replace(&mut state.stage, done), None, None)
         };
         drop(state);
-        if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unwanted {
-            self.report(&**payload.lock());
-        }
+        drop((worker, unused));
         let joiner = if let Stage::Working(joiner) = old { joiner } else { None };
         Settled { unwanted, joiner }
     }
 
-    fn report(&self, payload: &(dyn std::any::Any + Send)) {
-        let text = context::panic_message(payload);
-        context::sentinel::report(ReportKind::UnhandledPanic, &self.context, self.place, text);
+    /// Drops a result that nobody takes: an output in the context, the payload of a panic when it was reported.
+    pub(crate) fn drop_result(&self, result: Result<T, JoinError>, context: Option<&Context>) {
+        match result {
+            Ok(output) => {
+                let report = |text: &str| report_panic(self.context, self.place, text);
+                contain_panic(|| drop_in(context, self.place, output), report);
+            }
+            Err(error) => let_go_of_error(error, self.context, self.place),
+        }
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<T, JoinError>> {
@@ -321,10 +383,10 @@ impl<T> Job<T> {
         let (poll, leftover) = match std::mem::replace(&mut state.stage, Stage::Taken) {
             Stage::Working(old) => {
                 state.stage = Stage::Working(Some(fresh));
-                (Poll::Pending, old)
+                (Poll::Pending, (old, None))
             }
-            Stage::Done(result) => (Poll::Ready(result), Some(fresh)),
-            Stage::Taken => (Poll::Ready(Err(JoinError(Kind::Taken))), Some(fresh)),
+            Stage::Done(Done { result, context }) => (Poll::Ready(result), (Some(fresh), context)),
+            Stage::Taken => (Poll::Ready(Err(JoinError(Kind::Taken))), (Some(fresh), None)),
         };
         drop(state);
         drop(leftover);
@@ -345,21 +407,26 @@ impl<T> Job<T> {
         }
     }
 
-    fn forget(&self) {
+    fn forget(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.forgotten = true;
-        let unread = match std::mem::replace(&mut state.stage, Stage::Taken) {
-            Stage::Working(_) => {
-                state.stage = Stage::Working(None);
-                None
-            }
-            Stage::Done(result) => Some(result),
-            Stage::Taken => None,
+        let (joiner, is_done) = match &mut state.stage {
+            Stage::Working(joiner) => (joiner.take(), false),
+            Stage::Done(_) => (None, true),
+            Stage::Taken => (None, false),
         };
         drop(state);
-        if let Some(Err(JoinError(Kind::Panicked(payload)))) = &unread {
-            self.report(&**payload.lock());
+        drop(joiner);
+        if is_done {
+            (self.drop_unread)(self.clone());
         }
+    }
+}
+
+fn drop_in<T>(context: Option<&Context>, place: Place, value: T) {
+    match context {
+        Some(context) => harness::visit_leftover(&Share::of(context), place, || drop(value)),
+        None => drop(value),
     }
 }
 

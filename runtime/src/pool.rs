@@ -9,12 +9,12 @@
 //! two uncontended lock operations a job, against some microseconds for waking a thread.
 
 use crate::config::HookList;
-use context::harness;
-use context::{Clock, Name, panic_message};
+use context::harness::{self, contain_panic};
+use context::{Clock, Name};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -68,6 +68,8 @@ pub(crate) trait Withdraw: Send + Sync {
 pub(crate) struct Label {
     pub(crate) context: Name,
     pub(crate) place: &'static Location<'static>,
+    /// [`harness::tag`] of the thread that sent it.
+    pub(crate) tag: u64,
 }
 
 /// The thread that does a piece of work, as that work sees it.
@@ -102,6 +104,8 @@ pub(crate) struct Pool<S: 'static> {
 
 struct Shared<S> {
     settings: Settings,
+    /// The process in which the threads are.
+    process: u32,
     make: Box<dyn Fn() -> S + Send + Sync>,
     state: Mutex<State<S>>,
     work_came: Condvar,
@@ -161,6 +165,7 @@ impl<S: 'static> Pool<S> {
         Self {
             shared: Arc::new(Shared {
                 settings,
+                process: harness::process_id(),
                 make: Box::new(make),
                 state: Mutex::new(state),
                 work_came: Condvar::new(),
@@ -175,6 +180,9 @@ impl<S: 'static> Pool<S> {
     ///
     /// Gives it back if there is no room for it.
     pub(crate) fn submit(&self, work: Work<S>) -> Result<(), Refused<S>> {
+        if self.is_of_parent() {
+            return Err(Refused { work, why: Why::NoThread(io::Error::other(harness::FORKED)) });
+        }
         let settings = &self.shared.settings;
         let mut state = self.shared.state.lock();
         if state.stage != Stage::Open {
@@ -199,8 +207,16 @@ impl<S: 'static> Pool<S> {
         Ok(())
     }
 
+    /// Whether this is a forked child: the threads are the parent's. One of them may have held the lock, for ever.
+    fn is_of_parent(&self) -> bool {
+        self.shared.process != harness::process_id()
+    }
+
     /// Takes no new work. What waits is done, unless it is taken out with [`drain`](Self::drain).
     pub(crate) fn close(&self) {
+        if self.is_of_parent() {
+            return;
+        }
         let mut state = self.shared.state.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closed;
@@ -247,6 +263,9 @@ impl<S: 'static> Pool<S> {
     ///
     /// Called on one of the threads it waits for nobody.
     pub(crate) fn join(&self, patience: Option<Duration>) -> Vec<Label> {
+        if self.is_of_parent() {
+            return Vec::new();
+        }
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut state = self.shared.state.lock();
         debug_assert!(state.stage != Stage::Open, "an open pool does not end");
@@ -266,6 +285,9 @@ impl<S: 'static> Pool<S> {
     /// Calls `f` on the last thread when the pool is closed and all threads have dropped their values; at once if none
     /// is left, or if they were given up.
     pub(crate) fn at_end(&self, f: impl FnOnce() + Send + 'static) {
+        if self.is_of_parent() {
+            return f();
+        }
         let mut state = self.shared.state.lock();
         if state.has_ended() || state.stage == Stage::Abandoned {
             drop(state);
@@ -361,6 +383,7 @@ impl<S: 'static> Shared<S> {
         let _membership = Membership { shared: self, id };
         let mut own = (self.make)();
         while let Some(work) = self.next(id) {
+            harness::set_tag(work.label.tag);
             let is_over = || self.state.lock().finish_work(id);
             contained("work", || (work.run)(&mut own, &AtWork(&is_over)));
             harness::idle();
@@ -438,11 +461,7 @@ fn join_thread(thread: Option<thread::JoinHandle<()>>) {
 
 /// Runs what must not end the thread.
 fn contained(what: &str, f: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        log::error!("bursar: {what} on a thread of a pool panicked: {}", panic_message(&*panic));
-        // A payload whose destructor panics has had its say.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    }
+    contain_panic(f, |text| log::error!("bursar: {what} on a thread of a pool panicked: {text}"));
 }
 
 #[cfg(test)]
@@ -465,7 +484,7 @@ mod tests {
     }
 
     fn work<S>(f: impl FnOnce(&mut S) + Send + 'static) -> Work<S> {
-        let label = Label { context: Context::sentinel().name(), place: Location::caller() };
+        let label = Label { context: Context::sentinel().name(), place: Location::caller(), tag: 0 };
         Work { id: 0, label, stop: None, run: Box::new(move |own, _| f(own)) }
     }
 

@@ -229,6 +229,9 @@ fn forget(runtime: RuntimeId, key: SourceKey) {
 }
 
 fn no_runtime(what: &str) -> io::Error {
+    if context::harness::has_forked() {
+        return io::Error::other(context::harness::FORKED);
+    }
     io::Error::other(format!(
         "there is no runtime on this thread for {what}: make it within `Runtime::block_on`"
     ))

@@ -1,8 +1,8 @@
 //! Building a runtime, entering it, reaching it from other threads, ending it.
 
-use crate::config::Config;
+use crate::config::{Config, is_large};
 use crate::current::{self, Core, OnTime};
-use crate::error::Straggler;
+use crate::error::{JoinError, Straggler};
 use crate::executor;
 use crate::inbox::Remote;
 use crate::join::{Job, JoinHandle};
@@ -18,7 +18,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::Location;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -148,10 +149,14 @@ impl Builder {
     ///
     /// When the process is out of file descriptors, or 65,535 runtimes are alive in it.
     pub fn build(self) -> io::Result<Runtime> {
-        let core = Core::new(self.config)?;
+        let core = Rc::new(Core::new(self.config)?);
         let listening = self.on_report.into_iter().map(context::sentinel::on_report).collect();
         let handle = Handle {
-            shared: Arc::new(Shared { name: core.config.name.clone(), remote: core.inbox.remote().clone() }),
+            shared: Arc::new(Shared {
+                name: core.config.name.clone(),
+                remote: core.inbox.remote().clone(),
+                process: harness::process_id(),
+            }),
         };
         Ok(Runtime { core, handle, _listening: listening })
     }
@@ -178,7 +183,8 @@ impl fmt::Debug for Builder {
 /// # }
 /// ```
 pub struct Runtime {
-    core: Core,
+    /// Counted once; and once more, for good, in a forked child, where it is not dropped.
+    core: Rc<Core>,
     handle: Handle,
     _listening: Vec<Listening>,
 }
@@ -215,6 +221,11 @@ impl Runtime {
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let place = Location::caller();
+        if const { is_large::<F>() } { self.run(Box::pin(future), place) } else { self.run(future, place) }
+    }
+
+    #[track_caller]
+    fn run<F: Future>(&self, future: F, place: &'static Location<'static>) -> F::Output {
         self.within(|| {
             let Some(class) = &self.core.config.main_class else {
                 return executor::block_on(&self.core, future, &Share::nobody(), place);
@@ -241,6 +252,10 @@ impl Runtime {
     /// As [`block_on`](Self::block_on).
     #[track_caller]
     pub fn run_main<F: Future>(self, future: F) -> F::Output {
+        if const { is_large::<F>() } { self.run_as_main(Box::pin(future)) } else { self.run_as_main(future) }
+    }
+
+    fn run_as_main<F: Future>(self, future: F) -> F::Output {
         let ended = self.block_on(async {
             // Without descriptors for it the signals do what they always did.
             let mut unheard = signal::Unheard::listen().ok();
@@ -296,6 +311,8 @@ impl Runtime {
     /// Runs `f` as this runtime.
     #[track_caller]
     fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        harness::check_process();
+        assert!(!self.core.is_of_parent(), "{}", harness::FORKED);
         let nested = current::with(|core| core.is_some());
         assert!(!nested, "a runtime runs on this thread already: await instead of `block_on`");
         let thread = harness::enter_loop(self.core.config.clock, Some(&TIMER));
@@ -325,6 +342,7 @@ impl Runtime {
             stragglers.push(Straggler::new(&context, task.place()));
             executor::drop_task(task, JoinFailure::Cancelled);
         }
+        self.core.tasks.seize_ended().for_each(executor::drop_ended);
         self.core.tasks.leave_group();
         harness::idle();
         stragglers
@@ -339,6 +357,12 @@ impl fmt::Debug for Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        if self.core.is_of_parent() {
+            // A forked child. Its tasks and sockets are the parent's, and the threads of its pool are not there: nothing of it
+            // is touched or waited for.
+            std::mem::forget(self.core.clone());
+            return current::forget(&self.core);
+        }
         // A runtime may be dropped inside another's task, or while its thread is being destroyed.
         let _loop = harness::enter_loop(self.core.config.clock, None);
         let _observing = self.core.config.hooks.observe();
@@ -352,6 +376,8 @@ impl Drop for Runtime {
                 drop(message);
             }
         });
+        // Its loop may be below on the stack, if `exit` was called in a task.
+        current::forget(&self.core);
     }
 }
 
@@ -366,6 +392,10 @@ impl harness::Timer for LoopTimer {
     }
 
     fn sleep_until(&self, deadline: std::time::Instant) -> harness::Alarm {
+        // It stays the timer of a thread on which `exit` drops the runtime on top of its loop.
+        if current::with(|core| core.is_none()) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(time::sleep_until(deadline.into()))
     }
 }
@@ -389,6 +419,8 @@ pub struct Handle {
 struct Shared {
     name: String,
     remote: Arc<Remote>,
+    /// The process in which the runtime is.
+    process: u32,
 }
 
 impl Handle {
@@ -400,7 +432,7 @@ impl Handle {
     /// Starts a task on the runtime from any thread, in the context that is current on *this* thread. The returned
     /// handle may be awaited anywhere, on another runtime too.
     ///
-    /// If the runtime is gone the handle yields an error at once.
+    /// If the runtime is gone the handle yields an error at once; in a forked child, too.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -413,8 +445,11 @@ impl Handle {
             let detail = "sent from a thread with no context";
             context::sentinel::report(ReportKind::SpawnedInSentinel, &context, place, detail);
         }
+        if self.shared.process != harness::process_id() {
+            return JoinHandle::refused(JoinError::FORKED, context.name(), place);
+        }
         let job = Job::new(crate::task::raw::fresh_id(), context.name(), place);
-        let sent = Undelivered { future: Some(future), context, job: job.clone() };
+        let sent = Undelivered { future: Some(Box::pin(future)), context, job: job.clone() };
         let _ = self.shared.remote.send(Box::new(move || sent.deliver()));
         JoinHandle::job(job)
     }
@@ -441,7 +476,7 @@ impl fmt::Debug for Handle {
 
 /// A future on its way to the runtime. If it never arrives its job ends all the same.
 struct Undelivered<F: Future> {
-    future: Option<F>,
+    future: Option<Pin<Box<F>>>,
     context: Context,
     job: Arc<Job<F::Output>>,
 }
@@ -457,8 +492,8 @@ impl<F: Future + 'static> Undelivered<F> {
 impl<F: Future> Drop for Undelivered<F> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            self.context.scope(|| drop(future));
-            self.job.complete(Err(crate::error::JoinError::SHUTDOWN));
+            let dropped = || self.context.scope(|| drop(future));
+            spawn::end_job(&self.job, &self.context, dropped, Err(JoinError::SHUTDOWN));
         }
     }
 }
@@ -481,7 +516,10 @@ impl<F: Future> Drop for Undelivered<F> {
 ///
 /// # Panics
 ///
-/// While the thread is being destroyed.
+/// While the thread is being destroyed, and in a forked child on the thread that forked.
 pub fn accounts() -> Accounts {
-    context::accounts().expect("a thread that is being destroyed has no accounts")
+    context::accounts().unwrap_or_else(|| {
+        harness::check_process();
+        panic!("a thread that is being destroyed has no accounts")
+    })
 }

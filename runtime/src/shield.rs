@@ -1,5 +1,6 @@
 //! Work that must not be torn: delayed or detached (P14).
 
+use crate::config::is_large;
 use crate::error::JoinError;
 use crate::join::JoinHandle;
 use crate::spawn::{spawn_holding, spawn_root};
@@ -33,8 +34,13 @@ pub fn shield<F>(future: F) -> Shield<F::Output>
 where
     F: Future + 'static,
 {
-    let context = Context::current();
-    Shield { task: spawn_holding(future, &context, Location::caller()), context }
+    let (context, place) = (Context::current(), Location::caller());
+    let task = if const { is_large::<F>() } {
+        spawn_holding(Box::pin(future), &context, place)
+    } else {
+        spawn_holding(future, &context, place)
+    };
+    Shield { task, context }
 }
 
 /// The future of [`shield`].
@@ -70,7 +76,7 @@ fn output_of<T>(joined: Result<T, JoinError>) -> T {
     match joined.map_err(JoinError::try_into_panic) {
         Ok(output) => output,
         Err(Ok(payload)) => resume_unwind(payload),
-        Err(Err(error)) => panic!("the work ended with its runtime: {error}"),
+        Err(Err(error)) => panic!("the work has no output: {error}"),
     }
 }
 
@@ -101,11 +107,22 @@ where
     E: Display + 'static,
 {
     let place = Location::caller();
-    let work = async move {
-        let result = future.await;
-        Unread::new(result, unread::report_error, Context::current().name(), place)
+    let task = if const { is_large::<F>() } {
+        spawn_root(class, place, unread_result(Box::pin(future), place))
+    } else {
+        spawn_root(class, place, unread_result(future, place))
     };
-    Detached { task: spawn_root(class, place, work) }
+    Detached { task }
+}
+
+/// An `Err` that nobody reads is reported.
+async fn unread_result<F, T, E>(future: F, place: &'static Location<'static>) -> Unread<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Display,
+{
+    let result = future.await;
+    Unread::new(result, unread::report_error, Context::current().name(), place)
 }
 
 /// The future of [`detach`].

@@ -36,7 +36,9 @@ use std::time::Duration;
 pub fn shutdown(patience: Duration) {
     let place = Location::caller();
     current::with(|core| {
-        let Some(core) = core else { panic!("no runtime runs on this thread: use `Handle::shutdown`") };
+        let Some(core) = core else {
+            current::none("no runtime runs on this thread: use `Handle::shutdown`")
+        };
         begin(core, patience, place);
     });
 }

@@ -1,5 +1,6 @@
 //! Starting tasks.
 
+use crate::config::is_large;
 use crate::current;
 use crate::error::JoinError;
 use crate::join::{Job, JoinHandle};
@@ -46,7 +47,11 @@ where
         let detail = "give it a context: `spawn_in`, `background`, or spawn where one is current";
         context::sentinel::report(ReportKind::SpawnedInSentinel, &Context::sentinel(), place, detail);
     }
-    spawn_at(future, share, place)
+    if const { is_large::<F>() } {
+        spawn_as(Box::pin(future), share, place, Ending::Stay)
+    } else {
+        spawn_as(future, share, place, Ending::Stay)
+    }
 }
 
 /// Starts a task in `context`.
@@ -59,7 +64,12 @@ pub fn spawn_in<F>(context: &Context, future: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    spawn_at(future, Share::of(context), Location::caller())
+    let (share, place) = (Share::of(context), Location::caller());
+    if const { is_large::<F>() } {
+        spawn_as(Box::pin(future), share, place, Ending::Stay)
+    } else {
+        spawn_as(future, share, place, Ending::Stay)
+    }
 }
 
 /// Starts a background process: a task in a new root context of that class, which finishes with it.
@@ -93,15 +103,26 @@ where
     E: Display + 'static,
 {
     let place = Location::caller();
-    spawn_root(class, place, async move {
-        let result = future.await;
-        if let Err(error) = &result {
-            let context = Context::current();
-            context::sentinel::report(ReportKind::UnhandledError, &context, place, &error.to_string());
-            log::error!("{context}: background process failed: {error}");
-        }
-        result
-    })
+    if const { is_large::<F>() } {
+        spawn_root(class, place, reporting(Box::pin(future), place))
+    } else {
+        spawn_root(class, place, reporting(future, place))
+    }
+}
+
+/// Reports and logs an `Err`.
+async fn reporting<F, T, E>(future: F, place: Place) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Display,
+{
+    let result = future.await;
+    if let Err(error) = &result {
+        let context = Context::current();
+        context::sentinel::report(ReportKind::UnhandledError, &context, place, &error.to_string());
+        log::error!("{context}: background process failed: {error}");
+    }
+    result
 }
 
 /// A task in a new root context, which finishes when the task has ended and left it.
@@ -136,8 +157,8 @@ where
 {
     current::with(|core| {
         let Some(core) = core else {
-            panic!(
-                "there is no runtime on this thread: spawn from within `Runtime::block_on`, or use `Handle::spawn`"
+            current::none(
+                "there is no runtime on this thread: spawn from within `Runtime::block_on`, or use `Handle::spawn`",
             )
         };
         match core.tasks.admit_ending(ending) {
@@ -148,13 +169,14 @@ where
             Err(Refused::Closing) => {
                 // Not lost in silence: the handle says so, and the future is dropped in the context it was meant for.
                 let context = share.context();
-                context.scope(|| drop(future));
+                let dropped = catch_unwind(AssertUnwindSafe(|| context.scope(|| drop(future))));
                 match ending {
                     Ending::Stay => {}
                     Ending::Finish => drop(context.finish()),
                     Ending::Release => harness::release(&context),
                 }
-                JoinHandle::refused(JoinError::SHUTDOWN)
+                let error = dropped.map_or_else(JoinError::panicked, |()| JoinError::SHUTDOWN);
+                JoinHandle::refused(error, context.name(), place)
             }
         }
     })
@@ -195,12 +217,12 @@ impl Future for YieldNow {
 
 /// The body of a task that was sent from another thread: runs `future` until it ends or the job is aborted, and leaves
 /// the result with the job.
-pub(crate) fn spawn_sent<F>(future: F, context: &Context, job: Arc<Job<F::Output>>)
+pub(crate) fn spawn_sent<F>(future: Pin<Box<F>>, context: &Context, job: Arc<Job<F::Output>>)
 where
     F: Future + 'static,
 {
     let (share, place) = (Share::of(context), job.place());
-    drop(spawn_at(Sent { future: Some(Box::pin(future)), job }, share, place));
+    drop(spawn_at(Sent { future: Some(future), job }, share, place));
 }
 
 struct Sent<F: Future> {
@@ -222,16 +244,43 @@ impl<F: Future> Future for Sent<F> {
             Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => Err(JoinError::panicked(payload)),
         };
-        self.future = None;
-        self.job.complete(result);
+        self.end(result);
         Poll::Ready(())
+    }
+}
+
+impl<F: Future> Sent<F> {
+    fn end(&mut self, result: Result<F::Output, JoinError>) {
+        if let Some(future) = self.future.take() {
+            end_job(&self.job, &Context::current(), || drop(future), result);
+        }
     }
 }
 
 impl<F: Future> Drop for Sent<F> {
     fn drop(&mut self) {
-        if self.future.take().is_some() {
-            self.job.complete(Err(JoinError::ABORTED));
-        }
+        self.end(Err(JoinError::ABORTED));
     }
+}
+
+/// Completes `job`, whatever `drop_future` does. If that panics, and the future had not panicked before, that panic is the
+/// result.
+pub(crate) fn end_job<T>(
+    job: &Job<T>,
+    context: &Context,
+    drop_future: impl FnOnce(),
+    result: Result<T, JoinError>,
+) {
+    let result = match catch_unwind(AssertUnwindSafe(drop_future)) {
+        Ok(()) => result,
+        Err(second) if result.as_ref().is_err_and(JoinError::is_panic) => {
+            job.drop_result(Err(JoinError::panicked(second)), None);
+            result
+        }
+        Err(payload) => {
+            job.drop_result(result, Some(context));
+            Err(JoinError::panicked(payload))
+        }
+    };
+    job.complete(result, context);
 }

@@ -1,11 +1,12 @@
 //! Failures that nobody takes: they are reported, never dropped in silence (P17).
 
+use context::harness::{contain_panic, discard_panic};
 use context::{Cancelled, Name, ReportKind};
 use std::any::{Any, type_name};
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 
 use crate::error::JoinError;
 
@@ -72,15 +73,10 @@ fn text_of<E: Display + 'static>(error: &dyn Any) -> Option<String> {
 /// Reports a panic that nobody else hears of.
 pub(crate) fn report_panic(payload: Payload, context: &Name, place: Place) {
     context::sentinel::report(ReportKind::UnhandledPanic, context, place, context::panic_message(&*payload));
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // The destructor of a payload may panic, with a payload whose destructor panics in turn.
-        std::mem::forget(second);
-    }
+    discard_panic(payload);
 }
 
 /// Runs code of the user that must not unwind into ours; a panic is reported.
 pub(crate) fn contained(context: &Name, place: Place, f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        report_panic(payload, context, place);
-    }
+    contain_panic(f, |text| context::sentinel::report(ReportKind::UnhandledPanic, context, place, text));
 }

@@ -39,7 +39,7 @@ const CONTEXT: Crate = Crate {
     homes: &[
         ("libc", &["clock"]),
         ("log", &["*"]),
-        ("parking_lot", &["bridges", "class", "clock", "journal", "node"]),
+        ("parking_lot", &["bridges", "class", "clock", "current", "journal", "node"]),
         ("pin-project-lite", &["*"]),
         ("slab", &["cancel"]),
         ("tracing-core", &["bridges"]),
@@ -106,7 +106,7 @@ const MACROS: Crate = Crate {
 const CRATES: [Crate; 3] = [CONTEXT, RUNTIME, MACROS];
 
 /// Where `unsafe` may stand.
-const FENCES: [&str; 11] = [
+const FENCES: [&str; 12] = [
     "context/src/clock",
     "context/src/current",
     "context/src/node",
@@ -117,6 +117,7 @@ const FENCES: [&str; 11] = [
     "runtime/src/task/raw",
     "runtime/src/task/slots",
     "runtime/src/waker",
+    "tests/it/teardown/forks",
     "tests/watchdog",
 ];
 

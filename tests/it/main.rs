@@ -22,6 +22,7 @@ mod random;
 mod readme;
 mod service;
 mod signals;
+mod teardown;
 mod trace;
 mod traps;
 mod watch;

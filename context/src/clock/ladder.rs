@@ -34,11 +34,11 @@ impl Footing {
 }
 
 /// Sets `mark` up for the best rung not above the wanted one.
-pub(super) fn climb(want: Clock, mark: &Mark) -> Footing {
+pub(super) fn climb(want: Clock, mark: &Mark, forks_watched: bool) -> Footing {
     mark.release();
     let found = match want {
-        Clock::Auto | Clock::Rseq => rseq_rung(mark).or_else(|| perf_rung(mark)),
-        Clock::PerfPage => perf_rung(mark),
+        Clock::Auto | Clock::Rseq => rseq_rung(mark).or_else(|| perf_rung(mark, forks_watched)),
+        Clock::PerfPage => perf_rung(mark, forks_watched),
         Clock::ThreadTime => None,
         Clock::Manual => Some(Footing::on(Rung::Manual)),
     };
@@ -59,8 +59,9 @@ fn rseq_rung(mark: &Mark) -> Option<Footing> {
     }
 }
 
-fn perf_rung(mark: &Mark) -> Option<Footing> {
-    if !wall::is_tsc() || !mark.use_perf_page() {
+/// Only where forks are watched: its page is not in a child.
+fn perf_rung(mark: &Mark, forks_watched: bool) -> Option<Footing> {
+    if !forks_watched || !wall::is_tsc() || !mark.use_perf_page() {
         return None;
     }
     let sees_all = verdict(&PERF_PAGE, || examine(mark)) == Verdict::SeesAll;

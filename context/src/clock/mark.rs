@@ -34,6 +34,8 @@ pub(super) struct Mark {
     word: Cell<*const AtomicU64>,
     armed: Cell<u64>,
     kind: Cell<Kind>,
+    /// What `word` and `armed` were before a fork that is going on.
+    suspended: Cell<Option<(*const AtomicU64, u64)>>,
 }
 
 impl Mark {
@@ -43,6 +45,7 @@ impl Mark {
             word: Cell::new(&raw const NEVER),
             armed: Cell::new(UNLIKE_NEVER),
             kind: Cell::new(Kind::Never),
+            suspended: Cell::new(None),
         }
     }
 
@@ -76,6 +79,27 @@ impl Mark {
         }
     }
 
+    /// Before a fork: never intact until [`resume`](Mark::resume), so that whatever runs in the child does not read a page which
+    /// that does not have.
+    pub(super) fn suspend(&self) {
+        self.suspended.set(Some((self.word.get(), self.armed.get())));
+        self.set(self.kind.get(), &raw const NEVER, UNLIKE_NEVER);
+    }
+
+    /// After the fork, in the parent.
+    pub(super) fn resume(&self) {
+        if let Some((word, armed)) = self.suspended.take() {
+            self.set(self.kind.get(), word, armed);
+        }
+    }
+
+    /// In a forked child: never intact any more. What it had is not given back: a page is not there, and where it was another
+    /// handler of the fork may have mapped its own.
+    pub(super) fn abandon(&self) {
+        self.suspended.set(None);
+        self.set(Kind::Never, &raw const NEVER, UNLIKE_NEVER);
+    }
+
     /// Sets the mark: from here on [`intact`](Mark::intact) says whether the thread has been on its CPU ever since.
     pub(super) fn arm(&self) {
         match self.kind.get() {
@@ -107,7 +131,7 @@ impl Mark {
     fn word(&self) -> &AtomicU64 {
         // SAFETY: `word` is never null. It points at `NEVER` (static), at the rseq area of this thread, which lives as
         // long as the thread and is only reached from it because `Mark` is neither Send nor Sync, or at a mapped page
-        // which stays mapped until `release` has stopped pointing at it (after a fork: see `perf_page::on_fork`).
+        // which stays mapped until `release` has stopped pointing at it (in a child it is not mapped: see `suspend`).
         unsafe { &*self.word.get() }
     }
 }

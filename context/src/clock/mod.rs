@@ -22,6 +22,7 @@
 //! interrupts where the kernel accounts them apart, are inside an unbroken slice although the thread clock leaves them
 //! out; the limits in [`thread_clock`] bound that, and the next anchor takes it back.
 
+mod fork;
 mod ladder;
 mod manual;
 mod mark;
@@ -65,7 +66,9 @@ mod tests;
 
 use std::fmt;
 
-pub(crate) use os::{RemoteClock, run_delay};
+pub(crate) use fork::{Handlers as ForkHandlers, in_child, watch as watch_forks};
+pub(crate) use os::{RemoteClock, THREAD_MARK_MAX, run_delay, set_thread_mark, thread_mark};
+pub(crate) use process::process_id;
 pub(crate) use slow_motion::{set_slowness, slowness};
 pub(crate) use thread_clock::ThreadClock;
 

@@ -52,6 +52,30 @@ pub(crate) fn run_delay() -> Option<u64> {
     std::str::from_utf8(&text[..length]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// Marks are 1 to this. They add so many nanoseconds to what a timer of the thread may be late.
+pub(crate) const THREAD_MARK_MAX: u32 = 8_000;
+
+/// The timer slack of a thread that nobody has given another one, ns.
+const SLACK_DEFAULT: u32 = 50_000;
+
+/// A number that this thread was given, or the thread that started it, or the one that started that; `None` for none.
+///
+/// Of what a new thread inherits on Linux only its timer slack is of no other use here, is a number, and is the same however
+/// the thread is started and named.
+pub(crate) fn thread_mark() -> Option<u32> {
+    // SAFETY: takes numbers, returns a number.
+    let slack = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+    let mark = u32::try_from(slack).ok()?.checked_sub(SLACK_DEFAULT)?;
+    (1..=THREAD_MARK_MAX).contains(&mark).then_some(mark)
+}
+
+/// Gives this thread, and those that it will start, a mark; or takes it away.
+pub(crate) fn set_thread_mark(mark: Option<u32>) {
+    let slack = libc::c_ulong::from(mark.map_or(0, |mark| SLACK_DEFAULT + mark));
+    // SAFETY: takes numbers. 0 stands for the default. Where it fails there is no mark.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack) };
+}
+
 /// The CPU this thread runs on, for the moment. vDSO.
 pub(super) fn current_cpu() -> i32 {
     // SAFETY: takes nothing, returns a number.

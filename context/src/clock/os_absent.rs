@@ -20,3 +20,11 @@ pub(super) fn voluntary_switches() -> u64 {
 pub(crate) fn run_delay() -> Option<u64> {
     None
 }
+
+pub(crate) const THREAD_MARK_MAX: u32 = 8_000;
+
+pub(crate) fn thread_mark() -> Option<u32> {
+    None
+}
+
+pub(crate) fn set_thread_mark(_mark: Option<u32>) {}

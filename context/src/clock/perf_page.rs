@@ -12,8 +12,7 @@
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use libc::c_void;
 
@@ -26,8 +25,7 @@ const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 /// `lock: u32` and, behind it, `index: u32`, which is constant for a software event: together an aligned u64.
 const LOCK_OFFSET: usize = 8;
 
-/// A value which `lock` and `index` do not have while the event lives: they were written at least once. It is what a
-/// forked child reads instead of the page, see [`on_fork`].
+/// A value which `lock` and `index` do not have while the event lives: they were written at least once.
 pub(super) const NEVER_LOCKED: u64 = u64::MAX;
 
 /// The first published layout of `struct perf_event_attr` (PERF_ATTR_SIZE_VER0); every later kernel takes it.
@@ -49,18 +47,15 @@ struct Attributes {
 const _: () = assert!(mem::size_of::<Attributes>() == 64);
 
 /// Opens an event for this thread and maps its page: the word that changes at every switch. `None` if the kernel does
-/// not let us, or more than [`PAGES_MAX`] threads have one.
+/// not let us.
+///
+/// The kernel does not hand the mapping on to a forked child (VM_DONTCOPY), where the first look at it would be a SIGSEGV, or
+/// see what the child has mapped there since. So it may only be used where forks are watched, see `clock::fork`; and in the
+/// child nothing is mapped in its place, which may be somebody else's by then.
 pub(super) fn open() -> Option<NonNull<AtomicU64>> {
-    if !fork_is_watched() {
-        return None;
-    }
     let event = open_event()?;
     // The mapping keeps the event alive; the descriptor is closed at the end of this function.
     let page = map(event.as_raw_fd())?;
-    if !remember(page) {
-        unmap(page);
-        return None;
-    }
     // SAFETY: `LOCK_OFFSET` is inside the page.
     Some(unsafe { page.byte_add(LOCK_OFFSET) }.cast())
 }
@@ -68,9 +63,6 @@ pub(super) fn open() -> Option<NonNull<AtomicU64>> {
 /// Unmaps the page of a word that came from [`open`], which ends the event. Nobody may look at the word any more.
 pub(super) fn close(word: *const AtomicU64) {
     let page = word.wrapping_byte_sub(LOCK_OFFSET).cast::<c_void>().cast_mut();
-    for entry in &PAGES {
-        let _ = entry.compare_exchange(page, ptr::null_mut(), Relaxed, Relaxed);
-    }
     if let Some(page) = NonNull::new(page) {
         unmap(page);
     }
@@ -129,68 +121,33 @@ fn page_size() -> usize {
 
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
-// After fork. The kernel never hands a perf mapping on to a child (VM_DONTCOPY): where the page was there is a hole, and
-// the first stamp in the child would be a SIGSEGV instead of the message that a fork is not supported - or, worse, would
-// read what the child has mapped there since. So all pages are listed, and the child fills the holes.
-
-/// Threads that can be on this rung at the same time; the rest read the thread clock.
-const PAGES_MAX: usize = 256;
-
-static PAGES: [AtomicPtr<c_void>; PAGES_MAX] = [const { AtomicPtr::new(ptr::null_mut()) }; PAGES_MAX];
-
-fn remember(page: NonNull<c_void>) -> bool {
-    let null = ptr::null_mut();
-    PAGES.iter().any(|entry| entry.compare_exchange(null, page.as_ptr(), Relaxed, Relaxed).is_ok())
-}
-
-unsafe extern "C" {
-    // POSIX. Absent from the libc crate on Linux.
-    fn pthread_atfork(
-        prepare: Option<unsafe extern "C" fn()>,
-        parent: Option<unsafe extern "C" fn()>,
-        child: Option<unsafe extern "C" fn()>,
-    ) -> libc::c_int;
-}
-
-/// Has [`on_fork`] registered, once a process. A child made by a bare clone(2) passes it by.
-fn fork_is_watched() -> bool {
-    static ONCE: Once = Once::new();
-    static WATCHED: AtomicBool = AtomicBool::new(false);
-    ONCE.call_once(|| {
-        // SAFETY: `on_fork` does only what is allowed in a forked child: atomics and mmap.
-        let result = unsafe { pthread_atfork(None, None, Some(on_fork)) };
-        WATCHED.store(result == 0, Relaxed);
-    });
-    WATCHED.load(Relaxed)
-}
-
-/// In the child: puts a page of zeroes where each perf page was. The marks that point there are then broken, the next
-/// stamp takes the slow path, and that one sees that the process id has changed.
-unsafe extern "C" fn on_fork() {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-    for entry in &PAGES {
-        let page = entry.swap(ptr::null_mut(), Relaxed);
-        if !page.is_null() {
-            // SAFETY: the child has one thread and this is the first thing it does: the page was mapped when it was
-            // forked, was not handed on, and nothing has been mapped into the hole yet.
-            unsafe { libc::mmap(page, page_size(), libc::PROT_READ, flags, -1, 0) };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::clock::mark::Mark;
     use crate::clock::tests::exit_code_of_child;
 
+    /// The page that a mark points at is not in the child, and what is there instead, if anything, is not touched.
     #[test]
-    fn a_forked_child_reads_zeroes_where_the_page_was() {
-        let Some(word) = open() else { return };
-        // SAFETY: the page is mapped until `close`.
-        let word_now = || unsafe { word.as_ref() }.load(Relaxed);
-        assert_ne!(word_now(), 0);
-        assert_eq!(exit_code_of_child(|| if word_now() == 0 { 42 } else { 1 }), 42);
-        assert_ne!(word_now(), 0, "and the parent is not touched");
-        close(word.as_ptr());
+    fn u11_a_mark_that_is_suspended_during_a_fork_reads_nothing_in_the_child() {
+        let mark = Mark::never();
+        if !mark.use_perf_page() {
+            return;
+        }
+        mark.arm();
+        mark.suspend();
+        let in_child = || {
+            let is_intact = mark.intact();
+            mark.abandon();
+            mark.release();
+            i32::from(is_intact)
+        };
+        assert_eq!(exit_code_of_child(in_child), 0);
+        assert!(!mark.intact());
+        mark.resume();
+        assert!((0..1000).any(|_| {
+            mark.arm();
+            mark.intact()
+        }));
+        mark.release();
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The number of this process.
 #[inline]
-pub(super) fn process_id() -> u32 {
+pub(crate) fn process_id() -> u32 {
     match noted().map(|noted| noted.load(Relaxed)) {
         Some(id) if id != 0 => id,
         _ => note(),

@@ -1,6 +1,6 @@
 //! Twin of `process` where no page is emptied on a fork: the number is asked for each time.
 
 /// The number of this process: a system call.
-pub(super) fn process_id() -> u32 {
+pub(crate) fn process_id() -> u32 {
     std::process::id()
 }

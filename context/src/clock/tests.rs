@@ -158,7 +158,7 @@ fn slices_follow_the_thread_clock_beside_a_competitor() {
     for want in EVERY {
         beside_a_competitor(move || {
             let clock = ThreadClock::new();
-            println!("{want:?}: {}", clock.start(want));
+            println!("{want:?}: {}", clock.start(want, true));
             in_some_attempt(|| {
                 let run = run(&clock, 2_000);
                 // 40 naps, and the competitor's turns.
@@ -176,7 +176,7 @@ fn slices_follow_the_thread_clock_on_every_spawned_thread() {
         .map(|_| {
             thread::spawn(|| {
                 let clock = ThreadClock::new();
-                let rung = clock.start(Clock::Auto);
+                let rung = clock.start(Clock::Auto, true);
                 in_some_attempt(|| run(&clock, 500).check());
                 clock.stop();
                 rung
@@ -191,7 +191,7 @@ fn slices_follow_the_thread_clock_on_every_spawned_thread() {
 fn slices_shorter_than_any_limit_still_add_up() {
     for want in EVERY {
         let clock = ThreadClock::new();
-        clock.start(want);
+        clock.start(want, true);
         in_some_attempt(|| {
             let first = bracketed(&clock);
             let mut before = first.stamp;
@@ -215,7 +215,7 @@ fn slices_shorter_than_any_limit_still_add_up() {
 fn a_blocking_call_breaks_the_slice_and_is_not_cpu_time() {
     for want in EVERY {
         let clock = ThreadClock::new();
-        clock.start(want);
+        clock.start(want, true);
         in_some_attempt(|| {
             let switches = clock.voluntary_switches();
             let before = clock.now();
@@ -234,7 +234,7 @@ fn a_blocking_call_breaks_the_slice_and_is_not_cpu_time() {
 fn short_slices_of_a_running_thread_are_not_broken() {
     for want in EVERY {
         let clock = ThreadClock::new();
-        clock.start(want);
+        clock.start(want, true);
         in_some_attempt(|| {
             let broken = (0..10_000).filter(|_| clock.now().broken).count();
             ensure(broken <= 100, || format!("{want:?}: {broken} of 10,000 broken"))
@@ -248,7 +248,7 @@ fn there_is_never_more_cpu_time_than_wall_time() {
     for want in EVERY {
         beside_a_competitor(move || {
             let clock = ThreadClock::new();
-            clock.start(want);
+            clock.start(want, true);
             let mut random = Random(7);
             // On the lowest rung a stamp is two readings, one after the other, and what the kernel does to the thread in
             // between is in one and not in the other: there the wall time is read around both.
@@ -303,7 +303,7 @@ fn signals_neither_crash_nor_spoil_the_sums() {
                 }
             });
             let clock = ThreadClock::new();
-            clock.start(want);
+            clock.start(want, true);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 in_some_attempt(|| run(&clock, 500).check());
             }));
@@ -321,7 +321,7 @@ fn a_clock_can_be_stopped_and_started_on_any_rung() {
     assert_eq!(clock.rung(), None);
     assert!(clock.now().cpu <= thread_cpu_ns(), "not started, it still tells the time");
     for want in EVERY.into_iter().chain([Clock::Manual]).cycle().take(15) {
-        let rung = clock.start(want);
+        let rung = clock.start(want, true);
         assert_eq!(clock.rung(), Some(rung));
         if want == Clock::Manual {
             assert_eq!(rung, Rung::Manual);
@@ -329,7 +329,7 @@ fn a_clock_can_be_stopped_and_started_on_any_rung() {
             in_some_attempt(|| run(&clock, 20).check());
         }
         if rung == Rung::PerfPage {
-            clock.start(Clock::PerfPage);
+            clock.start(Clock::PerfPage, true);
         }
         clock.stop();
         clock.stop();
@@ -340,17 +340,17 @@ fn a_clock_can_be_stopped_and_started_on_any_rung() {
 #[test]
 fn the_wish_is_granted_or_the_next_rung_taken() {
     let clock = ThreadClock::new();
-    assert_eq!(clock.start(Clock::ThreadTime), Rung::ThreadTime);
-    assert_ne!(clock.start(Clock::PerfPage), Rung::Rseq);
-    assert_eq!(clock.start(Clock::Auto), clock.start(Clock::Rseq));
-    println!("{:?} {:?}", clock.start(Clock::Auto), clock.start(Clock::PerfPage));
+    assert_eq!(clock.start(Clock::ThreadTime, true), Rung::ThreadTime);
+    assert_ne!(clock.start(Clock::PerfPage, true), Rung::Rseq);
+    assert_eq!(clock.start(Clock::Auto, true), clock.start(Clock::Rseq, true));
+    println!("{:?} {:?}", clock.start(Clock::Auto, true), clock.start(Clock::PerfPage, true));
     clock.stop();
 }
 
 #[test]
 fn resync_and_the_real_clock_agree() {
     let clock = ThreadClock::new();
-    clock.start(Clock::Auto);
+    clock.start(Clock::Auto, true);
     let before = thread_cpu_ns();
     let stamp = clock.resync();
     let after = thread_cpu_ns();
@@ -362,7 +362,7 @@ fn resync_and_the_real_clock_agree() {
 #[test]
 fn the_manual_clock_is_exact() {
     let clock = ThreadClock::new();
-    clock.start(Clock::Manual);
+    clock.start(Clock::Manual, true);
     assert_eq!(clock.now(), Stamp { cpu: 0, wall: 0, broken: false });
     clock.manual_advance(5, 5);
     assert_eq!(clock.now(), Stamp { cpu: 5, wall: 5, broken: false });
@@ -376,7 +376,7 @@ fn the_manual_clock_is_exact() {
     assert_eq!(clock.wall(), 1_000_000_000_015);
     assert_eq!(clock.ticks_to_ns(1_000_000_000_015), 1_000_000_000_015);
     assert!(!clock.blind_to_blocking());
-    clock.start(Clock::Manual);
+    clock.start(Clock::Manual, true);
     assert_eq!(clock.now(), Stamp { cpu: 0, wall: 0, broken: false });
 }
 
@@ -384,7 +384,7 @@ fn the_manual_clock_is_exact() {
 fn a_forked_child_is_noticed() {
     for want in EVERY {
         let clock = ThreadClock::new();
-        clock.start(want);
+        clock.start(want, true);
         assert!(!clock.has_forked());
         assert_eq!(exit_code_of_child(|| if clock.has_forked() { 42 } else { 1 }), 42);
         assert!(!clock.has_forked());

@@ -7,7 +7,7 @@ use super::manual::Manual;
 use super::mark::Mark;
 use super::process::process_id;
 use super::thread_time::thread_cpu_ns;
-use super::{Clock, Rung, Stamp, os, slowness, tsc, wall};
+use super::{Clock, Rung, Stamp, fork, os, slowness, tsc, wall};
 
 /// A slice longer than this ends with a read of the real clock. It bounds what a slice can be wrong by where the mark
 /// does not see everything (a blocking call on a blind kernel, an interrupt or a stolen CPU), and costs 1 % of it.
@@ -46,6 +46,8 @@ pub(crate) struct ThreadClock {
     anchor_max: Cell<u64>,
 
     footing: Cell<Option<Footing>>,
+    /// This is a forked child, in which the clock is not used any more.
+    abandoned: Cell<bool>,
     /// The process in which this clock was started, and when (in ticks) it was last seen to be still the same.
     process: Cell<u32>,
     process_seen: Cell<u64>,
@@ -65,6 +67,7 @@ impl ThreadClock {
             slice_max_ns: Cell::new(SLICE_MAX_NS),
             anchor_max: Cell::new(0),
             footing: Cell::new(None),
+            abandoned: Cell::new(false),
             process: Cell::new(0),
             process_seen: Cell::new(0),
             manual: Manual::new(),
@@ -74,9 +77,11 @@ impl ThreadClock {
     /// Starts on the best rung not above the wanted one; starts anew if it was started.
     ///
     /// The first time in a process this sleeps for 1.1 ms (self-test, calibration); later it costs a few microseconds.
-    pub(crate) fn start(&self, want: Clock) -> Rung {
+    ///
+    /// `forks_watched`: [`before_fork`](Self::before_fork) and what belongs to it are called.
+    pub(crate) fn start(&self, want: Clock, forks_watched: bool) -> Rung {
         self.stop();
-        let footing = ladder::climb(want, &self.mark);
+        let footing = ladder::climb(want, &self.mark, forks_watched);
         self.manual.reset();
         self.process.set(process_id());
         self.footing.set(Some(footing));
@@ -102,16 +107,34 @@ impl ThreadClock {
         self.footing.set(None);
     }
 
+    /// The thread is about to fork.
+    pub(crate) fn before_fork(&self) {
+        self.mark.suspend();
+    }
+
+    /// It has, and this is the parent.
+    pub(crate) fn after_fork(&self) {
+        self.mark.resume();
+    }
+
+    /// This is a forked child: the clock stops for good. (It goes on to read the time, for nobody.)
+    pub(crate) fn abandon(&self) {
+        self.mark.abandon();
+        self.footing.set(None);
+        self.abandoned.set(true);
+    }
+
+    /// Whether this thread is that of a forked child, which was measured before the fork.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
+    }
+
     /// The rung in use; `None` if not started.
     pub(crate) fn rung(&self) -> Option<Rung> {
         self.footing.get().map(|footing| footing.rung)
     }
 
     /// Now: [`glance`](ThreadClock::glance), or the real clock where that says nothing. About one time in 1,900.
-    ///
-    /// # Panics
-    ///
-    /// If the process has forked (seen where the real clock is read).
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
         match self.glance() {
@@ -169,9 +192,7 @@ impl ThreadClock {
 
     /// Now, and the real clock is read: a system call. On the rungs with a mark this is a new anchor.
     ///
-    /// # Panics
-    ///
-    /// If the process has forked.
+    /// In a child that was made without the handlers of a fork this notices it, and [abandons](Self::abandon) the clock.
     #[cold]
     #[inline(never)]
     pub(crate) fn resync(&self) -> Stamp {
@@ -244,8 +265,11 @@ impl ThreadClock {
 
     /// The slow path of the rungs with a mark.
     fn read_and_anchor(&self) -> Stamp {
+        if self.has_forked() {
+            self.found_child();
+            return self.read_real();
+        }
         let gone = !self.mark.intact();
-        self.check_process();
         let (cpu_before, wall_before) = self.last_stamp();
         let (cpu, wall) = self.anchor();
         // The mark does not tell of time that a hypervisor stole, and on some kernels not of a blocking call.
@@ -262,7 +286,9 @@ impl ThreadClock {
         // away at once unless the parent had hardly run.
         let due = wall.wrapping_sub(self.process_seen.get()) > self.anchor_max.get();
         if self.footing.get().is_some() && (due || cpu < cpu_before) {
-            self.check_process();
+            if self.has_forked() {
+                self.found_child();
+            }
             self.process_seen.set(wall);
         }
         self.set_anchor(cpu, wall);
@@ -308,12 +334,10 @@ impl ThreadClock {
         (self.anchor_cpu.get().wrapping_add(wall::short_ticks_to_ns(since_anchor, self.rate.get())), last)
     }
 
-    fn check_process(&self) {
-        assert!(
-            !self.has_forked(),
-            "bursar: the process forked; contexts and runtimes do not work in the child: call exec, or start a \
-             runtime of its own on a new thread"
-        );
+    #[cold]
+    fn found_child(&self) {
+        self.abandon();
+        fork::found_child();
     }
 }
 
@@ -327,28 +351,30 @@ mod tests {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "the process forked")]
-    fn another_process_id_is_a_clear_error() {
+    fn u10_a_clock_in_another_process_is_abandoned_and_never_panics() {
         let clock = ThreadClock::new();
-        clock.start(Clock::Auto);
+        clock.start(Clock::Auto, true);
         clock.process.set(0);
         clock.resync();
+        assert!(clock.is_abandoned() && clock.rung().is_none() && clock.glance().is_none());
+        clock.resync();
+        clock.stop();
     }
 
     #[test]
-    #[should_panic(expected = "the process forked")]
-    fn also_on_the_last_rung_when_the_cpu_time_is_that_of_a_new_process() {
+    fn u10_also_on_the_last_rung_when_the_cpu_time_is_that_of_a_new_process() {
         let clock = ThreadClock::new();
-        clock.start(Clock::ThreadTime);
+        clock.start(Clock::ThreadTime, true);
         clock.process.set(0);
         clock.anchor_cpu.set(u64::MAX);
         clock.now();
+        assert!(clock.is_abandoned());
     }
 
     #[test]
     fn a_block_that_leaves_the_mark_is_still_seen() {
         let clock = ThreadClock::new();
-        let rung = clock.start(Clock::Auto);
+        let rung = clock.start(Clock::Auto, true);
         if rung == Rung::ThreadTime {
             return;
         }
@@ -366,7 +392,7 @@ mod tests {
     #[test]
     fn an_old_anchor_and_a_long_slice_are_read_anew() {
         let clock = ThreadClock::new();
-        if clock.start(Clock::Auto) == Rung::ThreadTime {
+        if clock.start(Clock::Auto, true) == Rung::ThreadTime {
             return;
         }
         for (age_of_anchor, age_of_slice) in

@@ -15,15 +15,19 @@ mod charge;
 mod charge;
 
 mod deferred;
+mod forks;
 mod frames;
 mod here;
 mod share;
 mod switch;
+pub(crate) mod tag;
 mod time;
 
 pub(crate) use charge::stamp;
 pub(crate) use deferred::call_hook;
 pub use deferred::report;
+use forks::watch_forks;
+pub(crate) use forks::{FORKED, check_process, has_forked};
 pub use frames::Entered;
 use frames::{Counted, Visit};
 pub(crate) use frames::{Frame, FrameKind};
@@ -54,6 +58,8 @@ thread_local! {
     static SLOT: Slot = const { Slot::new() };
     /// The timer of the event loop that runs on this thread.
     static TIMER: Cell<Option<&'static dyn Timer>> = const { Cell::new(None) };
+    /// See [`tag`].
+    static TAG: Cell<u64> = const { Cell::new(0) };
     /// The clock of deadlines on this thread, if it is not the timer's alone.
     static TIME: Cell<Option<Arc<dyn TimeSource>>> = const { Cell::new(None) };
     /// What needs a destructor: closes the thread's ledger.
@@ -106,6 +112,8 @@ pub(crate) struct Slot {
     longest: Cell<u64>,
     /// Whose it was, and the location that the visit it ended with named.
     longest_of: Cell<Option<(Name, Place)>>,
+    /// The number of the context whose leftovers are dropped: see [`visit_leftover`]. Else 0.
+    leftover_of: Cell<u64>,
     /// Numbers for contexts and guards that this thread may give out: next and end.
     ids: Cell<(u64, u64)>,
     /// The classes this thread used last, by address of the text: saves a lock and a hash for literals.
@@ -113,6 +121,9 @@ pub(crate) struct Slot {
 }
 
 const CLASS_CACHE: usize = 32;
+
+/// So many numbers a thread is given at once.
+const BLOCK: u64 = 256;
 
 struct Cleanup {
     guards: RefCell<Vec<frames::Guarded>>,
@@ -171,6 +182,7 @@ impl Slot {
             long_min: Cell::new(u64::MAX),
             longest: Cell::new(0),
             longest_of: Cell::new(None),
+            leftover_of: Cell::new(0),
             ids: Cell::new((0, 0)),
             classes: [const { Cell::new(None) }; CLASS_CACHE],
         }
@@ -190,10 +202,10 @@ impl Slot {
 
     #[cold]
     fn open(&self, clock: Clock) -> bool {
-        if CLEANUP.try_with(|_| ()).is_err() {
+        if self.clock.is_abandoned() || CLEANUP.try_with(|_| ()).is_err() {
             return false;
         }
-        let rung = self.clock.start(clock);
+        let rung = self.clock.start(clock, watch_forks());
         let ledger = Ledger::open();
         self.id.set(ledger.id());
         ledger.running.open((rung != Rung::Manual).then(RemoteClock::this_thread));
@@ -232,7 +244,7 @@ impl Slot {
         self.settle_resynced();
         let charged = self.last_cpu().wrapping_sub(self.start.get());
         self.clock.stop();
-        let rung = self.clock.start(clock);
+        let rung = self.clock.start(clock, watch_forks());
         let stamp = self.clock.resync();
         self.start.set(stamp.cpu.wrapping_sub(charged));
         self.publish(stamp.cpu);
@@ -328,7 +340,9 @@ pub(crate) struct Origin {
 #[inline(always)]
 pub(crate) fn origin(class: &str, place: Place) -> Origin {
     let slot = here::here();
-    slot.ready();
+    if !slot.ready() {
+        check_process();
+    }
     let ledger = slot.ledger.get();
     let class = slot.class(class, place);
     let made_in = slot.current_node().map(|node| (node.birth.class, node.id));
@@ -594,6 +608,22 @@ pub(crate) fn visit<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R 
     })
 }
 
+/// Runs `f`, which drops what work of `share` has left behind, in its context, from anywhere.
+///
+/// In a context that has finished its cost is late, but not reported: nobody did anything wrong.
+pub(crate) fn visit_leftover<R>(share: &Share, place: Place, f: impl FnOnce() -> R) -> R {
+    struct Leftover(u64);
+    impl Drop for Leftover {
+        fn drop(&mut self) {
+            SLOT.with(|slot| slot.leftover_of.set(self.0));
+        }
+    }
+    let of = share.node().map_or(0, |node| node.id);
+    let _leftover = Leftover(SLOT.with(|slot| slot.leftover_of.replace(of)));
+    let _frame = Frame::enter(share.clone(), place, FrameKind::Scope);
+    f()
+}
+
 impl Slot {
     /// A number never given out before. Numbers come in blocks, so that a context costs no atomic operation here;
     /// across threads they are unique, not in order.
@@ -611,8 +641,8 @@ impl Slot {
     #[inline(never)]
     fn fresh_block(&self) -> u64 {
         static BLOCKS: AtomicU64 = AtomicU64::new(1);
-        const BLOCK: u64 = 256;
         let next = BLOCKS.fetch_add(BLOCK, Relaxed);
+        tag::note_block(next);
         self.ids.set((next + 1, next + BLOCK));
         next
     }

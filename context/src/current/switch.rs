@@ -152,7 +152,7 @@ impl Slot {
         if began <= finished && !was_cut {
             self.tail_of.set(node.id);
         }
-        if ns == 0 || self.tail_of.get() == node.id {
+        if ns == 0 || self.tail_of.get() == node.id || self.leftover_of.get() == node.id {
             return;
         }
         let age = self.clock.ticks_to_ns(self.clock.last_wall().saturating_sub(finished));

@@ -49,13 +49,15 @@ impl MainArgs {
 /// The options of `#[runtime::test]`.
 #[derive(Default)]
 pub(crate) struct TestArgs {
+    pub(crate) class: Option<LitStr>,
     pub(crate) paused: bool,
     pub(crate) seed: Option<Literal>,
+    pub(crate) shuffle: bool,
     pub(crate) allow_reports: bool,
 }
 
 impl TestArgs {
-    const KNOWN: &str = "`paused`, `seed`, `allow_reports`";
+    const KNOWN: &str = "`class`, `paused`, `seed`, `shuffle`, `allow_reports`";
 
     /// Reads what stands between the parentheses of `#[runtime::test(..)]`.
     pub(crate) fn read(tokens: TokenStream, errors: &mut Errors) -> Self {
@@ -68,7 +70,9 @@ impl TestArgs {
 
     fn set(&mut self, setting: &Setting) -> Result<()> {
         match setting.key.to_string().as_str() {
+            "class" => self.class = Some(setting.text("\"GET /x\"")?),
             "paused" => self.paused = setting.flag()?,
+            "shuffle" => self.shuffle = setting.flag()?,
             "allow_reports" => self.allow_reports = setting.flag()?,
             "seed" => self.seed = Some(setting.number(0, "7")?),
             _ => return Err(setting.unknown("#[runtime::test]", Self::KNOWN)),

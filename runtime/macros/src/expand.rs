@@ -4,7 +4,7 @@ use crate::args::{MainArgs, TestArgs};
 use crate::errors::Errors;
 use crate::parse::Function;
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{ToTokens, quote};
 
 /// `#[runtime::main(args)] item`
 pub(crate) fn main(args: TokenStream, item: TokenStream) -> TokenStream {
@@ -77,17 +77,16 @@ fn builder(args: &MainArgs) -> TokenStream {
 
 fn test_function(args: &TestArgs, function: &Function) -> TokenStream {
     let name = &function.signature.ident;
-    let TestArgs { paused, seed, allow_reports } = args;
-    let seed = match seed {
-        Some(seed) => quote!(::core::option::Option::Some(#seed)),
-        None => quote!(::core::option::Option::None),
-    };
+    let TestArgs { class, paused, seed, shuffle, allow_reports } = args;
+    let (class, seed) = (optional(class.as_ref()), optional(seed.as_ref()));
     let call = quote! {
         ::runtime::testing::run(
             ::runtime::testing::Options {
                 name: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name)),
+                class: #class,
                 paused: #paused,
                 seed: #seed,
+                shuffle: #shuffle,
                 allow_reports: #allow_reports,
             },
             #name(),
@@ -95,6 +94,13 @@ fn test_function(args: &TestArgs, function: &Function) -> TokenStream {
     };
     let test = outer(function, &call);
     quote!(#[::core::prelude::v1::test] #test)
+}
+
+fn optional(value: Option<&impl ToTokens>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
 }
 
 /// The function that is called, with the user's `async fn` inside it. An inner *function* rather than an `async`

@@ -82,9 +82,14 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// | option | meaning |
 /// |---|---|
+/// | `class = "GET /x"` | the class of a context in which the test runs; without it the test runs in none, and what it spawns by `spawn` is reported |
 /// | `paused` | time stands still and jumps to the next deadline whenever the runtime is idle |
-/// | `seed = 7` | shuffles the run queue from this seed; without it the seed is drawn, and printed on failure |
+/// | `seed = 7` | shuffles the run queue from this seed |
+/// | `shuffle` | shuffles the run queue from a seed that is drawn, and printed if the test fails |
 /// | `allow_reports` | reports to the sentinel do not fail the test |
+///
+/// Without `seed` and `shuffle`, tasks run in the order in which they are woken. The environment variable `BURSAR_SEED` is the
+/// seed of all tests that have none.
 #[proc_macro_attribute]
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::test(args.into(), item.into()).into()

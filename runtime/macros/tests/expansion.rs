@@ -91,9 +91,13 @@ pub mod testing {
         /// As the real one.
         pub name: &'static str,
         /// As the real one.
+        pub class: Option<&'static str>,
+        /// As the real one.
         pub paused: bool,
         /// As the real one.
         pub seed: Option<u64>,
+        /// As the real one.
+        pub shuffle: bool,
         /// As the real one.
         pub allow_reports: bool,
     }
@@ -158,15 +162,20 @@ mod tests {
         let name = "expansion::tests::a_plain_test_has_its_full_name_and_nothing_set";
         assert_eq!(
             options_of_this_test(),
-            format!("Options {{ name: {name:?}, paused: false, seed: None, allow_reports: false }}")
+            format!(
+                "Options {{ name: {name:?}, class: None, paused: false, seed: None, shuffle: false, \
+                 allow_reports: false }}"
+            )
         );
     }
 
-    #[runtime::test(paused, seed = 7, allow_reports)]
+    #[runtime::test(class = "x", paused, seed = 7, shuffle, allow_reports)]
     async fn options_reach_the_run() -> Result<(), std::num::ParseIntError> {
         "1".parse::<u8>()?;
         let options = options_of_this_test();
-        assert!(options.ends_with("paused: true, seed: Some(7), allow_reports: true }"), "{options}");
+        let expected =
+            "class: Some(\"x\"), paused: true, seed: Some(7), shuffle: true, allow_reports: true }";
+        assert!(options.ends_with(expected), "{options}");
         Ok(())
     }
 

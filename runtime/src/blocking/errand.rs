@@ -4,9 +4,8 @@ use crate::current::Away;
 use crate::error::{JoinError, Kind};
 use crate::join::{Job, JoinHandle};
 use crate::pool::{AtWork, Label, Pool, Refused, Stop, Why, Work};
-use context::harness::{self, Share};
+use context::harness::{self, Share, contain_panic};
 use context::{Cancelled, Context, Reason, ReportKind};
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 
@@ -48,7 +47,7 @@ impl<R: Send + 'static> Errand<R> {
         S: 'static,
         F: FnOnce(&mut S) -> R + Send + 'static,
     {
-        let label = Label { context: self.context.name(), place: self.place };
+        let label = Label { context: self.context.name(), place: self.place, tag: harness::tag() };
         let (id, stop) = (self.id, self.stop.clone());
         let job = Job::new(id, self.context.name(), self.place);
         // Let go in `finish`, which every job comes to.
@@ -81,12 +80,14 @@ impl<R: Send + 'static> Errand<R> {
     fn finish(self, job: &Job<R>, result: Result<R, JoinError>) {
         // Who sees the result may finish the context at once: so the hold goes first.
         let mut is_last = None;
-        let mut settled = job.settle(result, || is_last = Some(harness::let_go(&self.context)));
+        let mut settled =
+            job.settle(result, &self.context, || is_last = Some(harness::let_go(&self.context)));
         if let Some(unwanted) = settled.unwanted.take() {
             if let Ok(output) = &unwanted {
-                (self.unheard)(output, &self.context, self.place);
+                // The `Display` of an error is user code.
+                self.contained(|| (self.unheard)(output, &self.context, self.place));
             }
-            self.drop_in_context(unwanted);
+            job.drop_result(unwanted, Some(&self.context));
         }
         if is_last.unwrap_or_else(|| harness::let_go(&self.context)) {
             harness::finish_released(&self.context);
@@ -94,10 +95,7 @@ impl<R: Send + 'static> Errand<R> {
         let Self { context, away, .. } = self;
         // A finished job pins nothing: gone before anyone is woken to see.
         drop(context);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| settled.wake())) {
-            log::error!("bursar: a join waker panicked: {}", context::panic_message(&*panic));
-            discard(panic);
-        }
+        settled.wake();
         drop(away);
     }
 
@@ -111,12 +109,14 @@ impl<R: Send + 'static> Errand<R> {
     }
 
     fn drop_in_context<T>(&self, value: T) {
-        let dropped = self.context.scope(|| catch_unwind(AssertUnwindSafe(|| drop(value))));
-        if let Err(panic) = dropped {
-            let text = context::panic_message(&*panic);
+        self.contained(|| self.context.scope(|| drop(value)));
+    }
+
+    /// Runs user code; a panic of it is reported.
+    fn contained(&self, f: impl FnOnce()) {
+        contain_panic(f, |text| {
             context::sentinel::report(ReportKind::UnhandledPanic, &self.context, self.place, text);
-            discard(panic);
-        }
+        });
     }
 }
 
@@ -145,9 +145,4 @@ impl<F, R: Send + 'static> Drop for Sent<F, R> {
         let error = errand.refusal(&job).unwrap_or(JoinError::SHUTDOWN);
         errand.finish(&job, Err(error));
     }
-}
-
-/// Drops a payload; if its destructor panics in turn, that has been heard enough.
-fn discard(panic: Box<dyn Any + Send>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
 }

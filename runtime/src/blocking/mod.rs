@@ -47,7 +47,8 @@ type Place = &'static Location<'static>;
 /// # Errors
 ///
 /// The handle yields a [`JoinError`] if the job panicked (the pool lives on), was aborted, or the runtime ended before
-/// it began; and, at once, if the queue of the pool is full ([`JoinError::is_refused`]): then `f` was dropped.
+/// it began; and, at once, if the queue of the pool is full or no thread can be started ([`JoinError::is_refused`]): then `f`
+/// was dropped.
 ///
 /// # Panics
 ///
@@ -70,9 +71,9 @@ where
 {
     current::with(|core| {
         let Some(core) = core else {
-            panic!(
+            current::none(format_args!(
                 "no runtime runs on this thread, to take the blocking job of {place}: call it inside `block_on` or a task"
-            )
+            ))
         };
         submit(core, place, f)
     })
@@ -108,18 +109,15 @@ where
             charge(&context, |usage| usage.blocking.jobs = 1);
             handle
         }
-        Err(why) => JoinHandle::refused(why_not(why, place)),
+        Err(why) => JoinHandle::refused(why_not(why), context.name(), place),
     }
 }
 
-fn why_not(why: Why, place: Place) -> JoinError {
+fn why_not(why: Why) -> JoinError {
     match why {
-        Why::Full => JoinError(Kind::Refused),
+        Why::Full => JoinError(Kind::QueueFull),
         Why::Closed => JoinError::SHUTDOWN,
-        Why::NoThread(error) => {
-            log::error!("bursar: no thread for the blocking job of {place}: {error}");
-            JoinError(Kind::Refused)
-        }
+        Why::NoThread(error) => JoinError(Kind::NoThread(error)),
     }
 }
 

@@ -469,3 +469,28 @@ fn p22_paused_time_does_not_jump_while_a_job_runs_and_jumps_when_it_has_ended() 
         assert!(now() >= HOUR);
     });
 }
+
+#[test]
+fn r15_no_thread_is_not_a_full_queue() {
+    let error = JoinHandle::<()>::refused(
+        why_not(Why::NoThread(std::io::Error::other("EAGAIN"))),
+        Context::sentinel().name(),
+        Location::caller(),
+    );
+    let error = futures_now(error).unwrap_err();
+    assert!(error.is_refused());
+    assert_eq!(error.to_string(), "the blocking pool cannot start a thread: EAGAIN");
+    assert_eq!(why_not(Why::Full).to_string(), "the queue of the blocking pool is full");
+    let in_db = crate::db::Error::<std::fmt::Error>::NoThread(std::io::Error::other("EAGAIN"));
+    assert_eq!(in_db.to_string(), "no thread for a database connection: EAGAIN");
+}
+
+/// What is ready at once.
+fn futures_now<F: Future + Unpin>(mut future: F) -> F::Output {
+    let polled =
+        std::pin::Pin::new(&mut future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    match polled {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("it is ready"),
+    }
+}

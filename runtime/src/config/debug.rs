@@ -2,3 +2,6 @@
 
 /// Wakers are counted, and orphans found (P19).
 pub(super) const TRACK_WAKERS: bool = true;
+
+/// Without optimisation each function that hands a future on copies it to its own stack.
+pub(super) const BOX_MIN: usize = 2048;

@@ -21,6 +21,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Whether a future is so large that it is put into a box before it is handed on: its size in bytes, then, is what the caller's
+/// stack needs once or twice, and not for each function on the way to the task.
+pub(crate) const fn is_large<F>() -> bool {
+    size_of::<F>() > build::BOX_MIN
+}
+
 /// Threads of the blocking pool at most. Each that works at a time keeps memory, and few disks do more than this at once.
 pub(crate) const BLOCKING_THREADS_MAX: usize = 64;
 /// Jobs that may wait for a thread of the pool; further ones are refused with an error.

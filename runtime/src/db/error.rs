@@ -40,9 +40,11 @@ impl<E> Error<E> {
     /// Of a job that did not come back with an outcome of its own.
     pub(super) fn of_job(error: JoinError) -> Self {
         match error.0 {
-            Kind::Refused => Self::QueueFull,
+            Kind::QueueFull => Self::QueueFull,
+            Kind::NoThread(error) => Self::NoThread(error),
             Kind::Panicked(_) => Self::Panicked(error),
-            Kind::Cancelled(_) | Kind::WrongThread | Kind::Taken => Self::Closed,
+            Kind::Cancelled(_) | Kind::WrongThread | Kind::Forked => Self::Closed,
+            Kind::Taken => panic!("`Interaction` polled after completion"),
         }
     }
 }

@@ -8,10 +8,10 @@ use super::connection::Access;
 use super::error::Error;
 use crate::blocking::errand;
 use crate::pool::Stop;
-use context::{Cancelled, Context, ReportKind};
+use context::{Cancelled, Context, ReportKind, harness};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,10 +279,7 @@ impl Drop for Course {
 
 /// Calls a callback of the user's, in the context that is current; its panic is reported.
 pub(super) fn contained(callback: impl FnOnce(), place: &'static Location<'static>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(callback)) {
-        let text = context::panic_message(&*panic);
+    harness::contain_panic(callback, |text| {
         context::sentinel::report(ReportKind::UnhandledPanic, &Context::current(), place, text);
-        // A payload whose destructor panics has had its say.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    }
+    });
 }

@@ -193,7 +193,7 @@ impl<C: Connection> Pool<C> {
         threads.close();
         let last = closed.clone();
         threads.at_end(move || {
-            last.complete(Ok(()));
+            last.complete(Ok(()), &Context::sentinel());
             drop(away);
         });
         async {

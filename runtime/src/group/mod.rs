@@ -5,6 +5,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use crate::config::is_large;
 use crate::spawn::spawn_at;
 use context::harness::Share;
 use context::{Context, Reason};
@@ -92,8 +93,12 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     where
         F: Future<Output = Result<T, E>> + 'static,
     {
-        let context = self.context.clone();
-        self.spawn_task(&context, future, Location::caller());
+        let (context, place) = (self.context.clone(), Location::caller());
+        if const { is_large::<F>() } {
+            self.spawn_task(&context, Box::pin(future), place);
+        } else {
+            self.spawn_task(&context, future, place);
+        }
     }
 
     /// Starts a task in a context of its own, a part of the group's, of that class: what it costs is seen apart.
@@ -106,8 +111,12 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     where
         F: Future<Output = Result<T, E>> + 'static,
     {
-        let part = self.context.child(class);
-        self.spawn_task(&part, future, Location::caller());
+        let (part, place) = (self.context.child(class), Location::caller());
+        if const { is_large::<F>() } {
+            self.spawn_task(&part, Box::pin(future), place);
+        } else {
+            self.spawn_task(&part, future, place);
+        }
     }
 
     fn spawn_task<F>(&mut self, context: &Context, future: F, place: &'static Location<'static>)

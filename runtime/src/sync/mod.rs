@@ -165,7 +165,7 @@ pub use read_write_lock::ReadWriteLock;
 pub use single_flight::{FlightError, SingleFlight};
 
 use crate::current;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use context::harness::contain_panic;
 use std::task::{Poll, Waker};
 
 /// A leaf operation: with a runtime on this thread, it spends from the budget of the running poll.
@@ -179,10 +179,6 @@ fn poll_leaf<T>(waker: &Waker, operation: impl FnOnce() -> Poll<T>) -> Poll<T> {
 /// Wakes all. A foreign waker that panics does not keep the others asleep.
 fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            log::error!("bursar: a waker panicked: {}", context::panic_message(&*panic));
-            // A payload whose destructor panics has had its say.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-        }
+        contain_panic(|| waker.wake(), |text| log::error!("bursar: a waker panicked: {text}"));
     }
 }

@@ -75,6 +75,11 @@ impl Queue {
         }
     }
 
+    /// Forgets what is queued, without touching it: this is a forked child, and the tasks are the parent's.
+    pub(crate) fn abandon(&self) {
+        self.slots.abandon();
+    }
+
     /// Whether nothing is queued.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -215,7 +215,16 @@ impl Task {
         self.header().stage.get() == Stage::Empty && self.header().share.is_nobody()
     }
 
-    /// Gives up the context: a finished task pins none, however long its handle lives.
+    /// Gives up the context, if the task has ended and its output has no destructor, which would have to run there: then a
+    /// finished task pins no context, however long its handle lives.
+    #[inline]
+    pub(crate) fn release_ended(&mut self) -> Share {
+        let header = self.header();
+        let waits = header.vtable.output_needs_drop && header.stage.get() == Stage::Output;
+        if waits { Share::nobody() } else { self.release() }
+    }
+
+    /// Gives up the context.
     #[inline]
     pub(crate) fn release(&mut self) -> Share {
         // SAFETY: the cell lives as long as the task; by `&mut self` there is no other reference to the header.
@@ -415,6 +424,8 @@ struct VTable {
     /// Offset of the contents in the cell.
     contents: usize,
     memory: Memory,
+    /// An output has a destructor, which is to run in the task's context.
+    output_needs_drop: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -432,6 +443,7 @@ impl VTable {
             drop_output: drop_in_place::<F::Output>,
             contents: offset_of!(Cellular<F>, contents),
             memory: Memory::of(Layout::new::<Cellular<F>>()),
+            output_needs_drop: mem::needs_drop::<F::Output>(),
         }
     }
 }

@@ -151,6 +151,12 @@ impl Slots {
         Some(slot)
     }
 
+    /// Forgets the list: nothing is linked any more. The slots' words go on saying that they are.
+    pub(crate) fn abandon(&self) {
+        self.head.set(Link(None));
+        self.be_empty();
+    }
+
     #[inline]
     fn be_empty(&self) {
         self.stub().next.set(Link(None));

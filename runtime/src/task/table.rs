@@ -4,7 +4,7 @@
 //! [the module above](crate::task).
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::task::Waker;
 
 use crate::handle::Packed;
@@ -16,7 +16,7 @@ use crate::task::state::{
     ABORTED, Abort, Begin, Finish, HANDLE, LIVE, QUEUED, RUNNING, Release, Settle, Word,
 };
 use crate::task::{Ending, JoinFailure};
-use context::harness::Share;
+use context::harness::{Share, contain_panic};
 
 pub(crate) struct Table {
     queue: Queue,
@@ -156,6 +156,10 @@ impl Table {
     #[inline]
     pub(crate) fn leave_group(&self) {
         self.queue.set_running_group(NO_GROUP);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing.get()
     }
 
     /// Refuses new tasks from now on.
@@ -309,6 +313,11 @@ impl Table {
         }
         let Some(mut leftover) = self.release(slot) else { return Joined::Gone };
         let result = leftover.task.as_mut().and_then(|task| task.take(ticket));
+        // Kept for the destructor of an output that has one; not needed any more. It goes when everything is written.
+        let _share = match &mut leftover.task {
+            Some(task) if std::mem::needs_drop::<T>() => task.release(),
+            _ => Share::nobody(),
+        };
         match leftover.task.take() {
             Some(task) if task.is_bare() => {
                 self.pool.keep(task);
@@ -319,23 +328,33 @@ impl Table {
         result.map_or(Joined::Gone, Joined::Done)
     }
 
-    /// The handle is gone: the task runs on, and frees its slot when it is done. If it has finished its result is dropped here, in
-    /// whatever context is current: it was the handle's.
+    /// The handle is gone: the task runs on, and frees its slot when it is done. If it has ended its slot is freed, and the task
+    /// returned with the result in it, for the caller to drop.
     ///
-    /// Does nothing if there is no such task. Returns a failure that nobody has heard of, and where the task was spawned.
-    pub(crate) fn detach(
-        &self,
-        handle: Packed,
-        id: u64,
-    ) -> Option<(JoinFailure, &'static Location<'static>)> {
+    /// Does nothing if there is no such task.
+    pub(crate) fn detach(&self, handle: Packed, id: u64) -> Option<Task> {
         let slot = self.held(handle, id)?;
         let joiner = self.joiners.take(slot);
-        let mut leftover = self.release(slot);
-        let task = leftover.as_mut().and_then(|leftover| leftover.task.as_mut());
-        let unheard = task.and_then(|task| Some((task.take_failure()?, task.place())));
-        drop(joiner);
-        drop(leftover);
-        unheard
+        let ended = self.release(slot).and_then(|mut leftover| {
+            let task = leftover.task.take();
+            self.settle(slot);
+            task
+        });
+        // A foreign waker, whose destructor may panic.
+        quietly(|| drop(joiner));
+        ended
+    }
+
+    /// Takes the results that nobody took out of their slots, for the caller to drop: shutdown. Destructors may run in between.
+    pub(crate) fn seize_ended(&self) -> impl Iterator<Item = Task> + '_ {
+        let used = (0..self.used.get()).filter_map(|number| self.queue.slots.get(number));
+        let ended = used.filter(|slot| !slot.word.get().has(LIVE | RUNNING));
+        ended.filter_map(|slot| slot.task.take())
+    }
+
+    /// Keeps the memory of a task in which nothing is left.
+    pub(crate) fn keep(&self, task: Task) {
+        self.pool.keep(task);
     }
 
     /// Asks for the task's future to be dropped instead of polled, at its turn. Nothing is dropped here and now. Returns
@@ -506,6 +525,11 @@ impl<'a> Polling<'a> {
         self.is_awaited() && self.slot.joiner.get() != FOREIGN_JOINER && self.ending() == Ending::Stay
     }
 
+    /// Moves the failure out, if that is its result.
+    pub(crate) fn take_failure(&mut self) -> Option<JoinFailure> {
+        self.task.as_mut().and_then(Task::take_failure)
+    }
+
     /// Whether somebody may still ask for the result. If not, a failure has to be reported at once.
     pub(crate) fn is_awaited(&self) -> bool {
         self.slot.word.get().has(HANDLE)
@@ -526,7 +550,7 @@ impl<'a> Polling<'a> {
         match self.slot.word.get().finish() {
             Finish::Keep(word) => {
                 let mut task = self.task.take();
-                let share = task.as_mut().map_or_else(Share::nobody, Task::release);
+                let share = task.as_mut().map_or_else(Share::nobody, Task::release_ended);
                 self.slot.put(task);
                 self.slot.word.set(word);
                 let joiner = self.table.joiners.take(self.slot);
@@ -573,7 +597,7 @@ impl<'a> Polling<'a> {
         debug_assert!(self.ends_plainly());
         let (Finish::Keep(word) | Finish::Discard(word)) = self.slot.word.get().finish();
         let mut task = self.task.take();
-        let share = task.as_mut().map_or_else(Share::nobody, Task::release);
+        let share = task.as_mut().map_or_else(Share::nobody, Task::release_ended);
         self.slot.put(task);
         self.slot.word.set(word);
         (self.slot.joiner.replace(NO_JOINER), share)
@@ -642,9 +666,7 @@ fn look(slot: &Slot) -> Option<(context::Context, &'static Location<'static>)> {
     Some(found)
 }
 
-/// Nobody is left to hear of a panic here; the panic hook has. A payload whose own destructor panics is leaked.
+/// Nothing is left that a panic could be reported to here; the panic hook has printed it.
 fn quietly(f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        catch_unwind(AssertUnwindSafe(|| drop(payload))).unwrap_or_else(std::mem::forget);
-    }
+    contain_panic(f, |_| ());
 }

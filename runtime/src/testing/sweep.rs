@@ -51,7 +51,7 @@ pub fn sweep<S, F>(name: &'static str, set_up: impl FnOnce() -> S, mut make: imp
 where
     F: Future,
 {
-    let reports = Watch::new(name);
+    let reports = Watch::new();
     let options = Options { name, paused: true, ..Options::default() };
     quiet_runtime(&options, None).block_on(async {
         let shared = set_up();

@@ -136,7 +136,7 @@ impl Sleep {
     }
 
     fn poll_on(&mut self, core: Option<&Core>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let core = core.unwrap_or_else(|| panic!("there is no runtime on this thread to sleep on"));
+        let core = core.unwrap_or_else(|| current::none("there is no runtime on this thread to sleep on"));
         match self.timer {
             // The clock is not read: at worst a deadline that has passed just now is noticed at the end of the turn.
             Timer::Unset if self.deadline.into_std() > core.time.recent() => {

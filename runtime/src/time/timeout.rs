@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use context::{Context, ReportKind, panic_message};
+use context::harness::contain_panic;
+use context::{Context, ReportKind};
 use pin_project_lite::pin_project;
 
 use super::Instant;
@@ -95,21 +96,15 @@ impl<F: Future> Future for Timeout<F> {
             }
             // Outside of the budget: a future that always uses it up would never be out of time.
             std::task::ready!(this.sleep.poll_elapsed(cx));
-            let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-            if let Err(panic) = dropped {
-                report(this.place, &*panic);
-                // If the destructor of the payload panics in turn, that has been heard enough.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-            }
+            contain_panic(|| this.future.set(None), |text| report(this.place, text));
         }
         Poll::Ready(Err(Elapsed(())))
     }
 }
 
 #[cold]
-fn report(place: &'static Location<'static>, panic: &(dyn std::any::Any + Send)) {
-    let name = Context::current();
-    context::sentinel::report(ReportKind::UnhandledPanic, &name, place, panic_message(panic));
+fn report(place: &'static Location<'static>, text: &str) {
+    context::sentinel::report(ReportKind::UnhandledPanic, &Context::current(), place, text);
 }
 
 impl<F: fmt::Debug> fmt::Debug for Timeout<F> {

@@ -463,3 +463,27 @@ fn a_timer_that_is_let_go_never_fires() {
     assert!(keys.into_iter().all(|key| timers.let_go(key, |_| true).is_none()));
     assert_eq!(timers.take_over(MS, &waker), None);
 }
+
+/// A timer is laid aside whenever its owner goes: in a message that the loop was waiting for, or just before time is advanced.
+#[test]
+fn r10_a_timer_may_be_laid_aside_at_any_time() {
+    type Look = fn(&mut Timers, &mut Vec<Waker>) -> bool;
+    let looks: [Look; 4] = [
+        |timers, due| {
+            timers.advance(2 * TICK, due);
+            due.is_empty()
+        },
+        |timers, due| {
+            timers.advance_exact(2 * TICK, due);
+            due.is_empty()
+        },
+        |timers, _| timers.next_wake().is_none(),
+        |timers, _| timers.next_exact().is_none(),
+    ];
+    for look in looks {
+        let mut timers = Timers::new();
+        let key = timers.insert(TICK, Waker::noop().clone());
+        assert!(timers.let_go(key, |_| true).is_none());
+        assert!(look(&mut timers, &mut Vec::new()), "nobody has it any more");
+    }
+}

@@ -186,15 +186,15 @@ async fn p02_an_output_that_nobody_wants_is_dropped_in_the_tasks_context() {
     trace.expect(&["drop output @ p02 task"]);
 }
 
-/// The output is the handle's once it is there.
+/// Whoever drops the handle.
 #[runtime::test]
-async fn p02_an_output_that_a_handle_held_is_dropped_where_the_handle_is() {
+async fn p02_r5_an_output_that_a_handle_held_is_dropped_in_the_tasks_context() {
     let trace = Trace::new();
     let output = trace.on_drop("output");
     let task = runtime::spawn_in(&Context::root("p02 task"), async move { output });
     settle().await;
     Context::root("p02 holder").scope(|| drop(task));
-    trace.expect(&["drop output @ p02 holder"]);
+    trace.expect(&["drop output @ p02 task"]);
 }
 
 #[test]

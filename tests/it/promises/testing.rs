@@ -3,10 +3,15 @@
 use crate::books::{manual_runtime, ns, on_manual_clock, on_own_thread, pass};
 use crate::trace::{Trace, panic_quietly};
 use context::{Context, ReportKind};
+use runtime::db::{Access, Connection, Pool};
 use runtime::testing::{self, Options};
 use runtime::yield_now;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread;
 
 fn options(name: &'static str) -> Options {
     Options { name, ..Options::default() }
@@ -89,10 +94,126 @@ fn p22_reports_can_be_permitted() {
     assert_eq!(failure(allowed, async { drop(context::db::begin("p22 allowed")) }), None);
 }
 
+/// Another test that runs at the same time, on a thread that this one has started.
 #[test]
-fn p22_reports_of_other_threads_are_not_this_tests() {
-    let elsewhere = async { on_own_thread(|| drop(context::db::begin("p22 elsewhere"))) };
-    assert_eq!(failure(options("p22"), elsewhere), None);
+fn p22_b15_reports_of_other_tests_are_not_this_tests() {
+    let other = || failure(options("p22 other"), async { drop(context::db::begin("p22 elsewhere")) });
+    let this = async { assert!(on_own_thread(other).unwrap().contains("p22 elsewhere")) };
+    assert_eq!(failure(options("p22 this"), this), None);
+}
+
+/// Of the threads of a test nothing is known but who started them: not their names, and no context.
+#[test]
+fn b15_reports_of_the_threads_that_a_test_starts_fail_it() {
+    type Start = fn(fn());
+    let starts: [Start; 3] = [
+        |f| thread::spawn(f).join().unwrap(),
+        |f| thread::Builder::new().name("named".to_owned()).spawn(f).unwrap().join().unwrap(),
+        |f| thread::spawn(move || thread::spawn(f).join().unwrap()).join().unwrap(),
+    ];
+    for start in starts {
+        let text = failure(options("b15 thread"), async { start(|| drop(context::db::begin("b15 plain"))) });
+        assert!(text.unwrap().contains("b15 plain"));
+    }
+}
+
+/// A pool that both use: its only thread was started by one of them, and works for the other.
+#[test]
+fn b15_a_job_is_of_the_test_that_sent_it_whoever_started_the_thread() {
+    let pool = Pool::builder(|| Ok::<_, Infallible>(Nothing)).connections(1).build();
+    let leak = |class: &'static str| {
+        let forget = move |_: &mut Nothing| {
+            std::mem::forget(Context::root(class).enter());
+            Ok(())
+        };
+        let context = Context::root("b15 request");
+        let sent = context.scope(|| pool.with_connection("b15", forget));
+        async move { sent.await.unwrap() }
+    };
+    let first = async {
+        // Starts the thread.
+        Context::root("b15 request").scope(|| pool.with_connection("b15", |_| Ok(()))).await.unwrap();
+        let second = || failure(options("b15 second"), async { leak("b15 leaked").await });
+        let second = on_own_thread(second);
+        assert!(second.unwrap().contains("b15 leaked"));
+    };
+    assert_eq!(failure(options("b15 first"), first), None);
+    assert!(failure(options("b15 third"), async { leak("b15 again").await }).is_some());
+}
+
+/// A thread that was there before works in a context of the test.
+#[test]
+fn b15_a_report_about_a_context_is_of_the_test_that_made_it() {
+    let (send, jobs) = mpsc::channel::<Context>();
+    let (done, is_done) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        for context in jobs {
+            std::mem::forget(context.enter());
+            context.scope(|| std::mem::forget(context.enter()));
+            done.send(()).unwrap();
+        }
+    });
+    let test = async {
+        send.send(Context::root("b15 handed over")).unwrap();
+        is_done.recv().unwrap();
+    };
+    assert!(failure(options("b15 context"), test).unwrap().contains("b15 handed over"));
+    drop(send);
+    worker.join().unwrap();
+}
+
+#[test]
+fn r14_a_failure_has_one_line_for_each_kind_and_place() {
+    let text = failure(options("r14"), async {
+        for _ in 0..28 {
+            drop(runtime::spawn(async {}));
+        }
+        drop(context::db::begin("r14"));
+    });
+    let text = text.unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.lines().nth(1).unwrap().ends_with("(28 times)"), "{text}");
+}
+
+#[runtime::test(class = "r14 class")]
+async fn r14_a_test_may_have_a_context_and_spawn_in_it() {
+    assert_eq!(Context::current().class(), "r14 class");
+    assert_eq!(runtime::spawn(async { Context::current().class() }).await.unwrap(), "r14 class");
+}
+
+#[test]
+fn r14_a_seed_is_drawn_and_differs() {
+    if std::env::var_os(testing::SEED_VARIABLE).is_none() {
+        let drawn = || order_with(Options { shuffle: true, ..options("r14") });
+        let orders: BTreeSet<_> = (0..4).map(|_| drawn()).collect();
+        assert!(orders.len() > 1, "{orders:?}");
+    }
+}
+
+struct Nothing;
+
+impl Connection for Nothing {
+    type Error = Infallible;
+    type Transaction<'a> = &'a mut Nothing;
+
+    fn begin(&mut self, _: Access) -> Result<&mut Nothing, Infallible> {
+        Ok(self)
+    }
+    fn commit(_: &mut Nothing) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn roll_back(_: &mut Nothing) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn is_retryable(_: &Infallible) -> bool {
+        false
+    }
+    fn is_clean(&mut self) -> bool {
+        true
+    }
+    fn close(self) -> Result<(), Infallible> {
+        Ok(())
+    }
 }
 
 #[test]
@@ -138,8 +259,12 @@ fn in_order() -> Vec<String> {
 
 /// The order in which they run.
 fn order(seed: Option<u64>) -> Vec<String> {
+    order_with(Options { seed, ..options("p22") })
+}
+
+fn order_with(options: Options) -> Vec<String> {
     let trace = Trace::new();
-    testing::run(Options { seed, ..options("p22") }, run_twenty(&trace));
+    testing::run(options, run_twenty(&trace));
     trace.take()
 }
 

@@ -136,9 +136,7 @@ fn trap_16_every_panic_with_every_end_of_the_handle() {
                 let unheard = watch.kinds();
                 let heard =
                     bomb == Bomb::None || expected(bomb, owner).is_some() || owner == LeavesItToShutdown;
-                // An output dropped by the handle's owner panics there.
-                let theirs = bomb == Bomb::Output && owner == DropsLate;
-                assert_eq!(unheard.is_empty(), heard || theirs, "{bomb:?} {owner:?}: {unheard:?}");
+                assert_eq!(unheard.is_empty(), heard, "{bomb:?} {owner:?}: {unheard:?}");
                 assert!(unheard.iter().all(|kind| *kind == ReportKind::UnhandledPanic));
             }
         }

@@ -92,7 +92,8 @@ fn every_clock_has_a_variant() {
 fn test_becomes_a_test_with_options() {
     assert_same_tokens(
         &expansion(
-            "#[runtime::test(paused, seed = 7, allow_reports)] #[should_panic] async fn boom() { body }",
+            r#"#[runtime::test(class = "GET /x", paused, seed = 7, shuffle, allow_reports)] #[should_panic]
+               async fn boom() { body }"#,
         ),
         r#"#[::core::prelude::v1::test]
            #[should_panic]
@@ -101,8 +102,10 @@ fn test_becomes_a_test_with_options() {
                ::runtime::testing::run(
                    ::runtime::testing::Options {
                        name: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(boom)),
+                       class: ::core::option::Option::Some("GET /x"),
                        paused: true,
                        seed: ::core::option::Option::Some(7),
+                       shuffle: true,
                        allow_reports: true,
                    },
                    boom(),
@@ -114,7 +117,7 @@ fn test_becomes_a_test_with_options() {
 #[test]
 fn options_of_test_are_off_by_default() {
     let expanded = expansion("#[runtime::test] async fn quiet() {}");
-    let options = "paused : false , seed : :: core :: option :: Option :: None , allow_reports : false ,";
+    let options = "class : :: core :: option :: Option :: None , paused : false , seed : :: core :: option :: Option :: None , shuffle : false , allow_reports : false ,";
     assert!(expanded.contains(options), "{expanded}");
 }
 
@@ -131,7 +134,7 @@ fn an_unknown_option_is_told_the_known_ones() {
         "#[runtime::test(pause)] async fn t() {}",
         "
 #[runtime::test(pause)] async fn t() {}
-                ^^^^^ unknown option `pause`; `#[runtime::test]` knows `paused`, `seed`, `allow_reports`
+                ^^^^^ unknown option `pause`; `#[runtime::test]` knows `class`, `paused`, `seed`, `shuffle`, `allow_reports`
 ",
     );
 }

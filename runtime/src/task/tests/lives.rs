@@ -110,7 +110,7 @@ fn life(does: Does, ask: Ask, handle: Handle, explodes: Explodes) {
         }
         // In a poll that never came, now.
         Handle::DroppedAfter | Handle::DroppedInPoll => {
-            let _panic = guarded(|| table.detach(packed, ticket.id()));
+            let _panic = guarded(|| drop(table.detach(packed, ticket.id())));
         }
         _ => {}
     }
