@@ -175,7 +175,7 @@ fn p24_b5_a_part_born_after_the_finish_is_born_cancelled_and_late() {
             let task = request.run(async move {
                 pass(1);
                 let left = inner.clone();
-                runtime::spawn(async move {
+                let task = runtime::spawn(async move {
                     yield_now().await;
                     assert!(left.is_finished());
                     let new = Context::current().child("p24 new");
@@ -194,10 +194,11 @@ fn p24_b5_a_part_born_after_the_finish_is_born_cancelled_and_late() {
                         };
                         assert_eq!((bill.cpu, bill.late_cpu), (ns(0), ns(300)), "{part}");
                     }
-                })
+                });
+                [task]
             });
             let bills = bills(&request);
-            let task = task.await;
+            let [task] = task.await;
             task.await.unwrap();
             let (bill, after) = (bills.try_recv().unwrap(), request.usage());
             assert_eq!((bill.cpu, bill.late_cpu), (ns(1), ns(0)));
