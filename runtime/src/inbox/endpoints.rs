@@ -7,6 +7,7 @@
 use super::Remote;
 use super::wake_cells::{Loop, WakeCells};
 use crate::handle::RuntimeId;
+use context::harness;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -78,6 +79,10 @@ fn make(index: u16) -> &'static Endpoint {
 
 /// The runtime with that id, if it is alive.
 pub(super) fn remote(id: RuntimeId) -> Option<Arc<Remote>> {
+    // In a forked child it is the parent's, and its lock may be held for ever by a thread that is in the parent only.
+    if harness::has_forked() {
+        return None;
+    }
     let occupant = find(id.index())?.occupant.lock();
     occupant.as_ref().filter(|occupant| occupant.remote.id == id).map(|occupant| occupant.remote.clone())
 }
@@ -93,6 +98,9 @@ impl Endpoint {
 
     #[cold]
     fn notify_now(&self) {
+        if harness::has_forked() {
+            return;
+        }
         let notified = match &*self.occupant.lock() {
             Some(occupant) => occupant.notifier.wake(),
             // It ended asleep, by a panic: its successor looks at the list before it sleeps.
@@ -139,6 +147,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // As in `remote`: nothing is given back there.
+        if harness::has_forked() {
+            return;
+        }
         let occupant = self.endpoint.occupant.lock().take();
         // Outside of the lock: it may be the last reference, and close a descriptor.
         drop(occupant);

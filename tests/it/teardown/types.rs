@@ -91,6 +91,9 @@ mod of_runtime {
     send_and_sync!(Builder);
     neither!(Runtime);
     send_and_sync!(TaskGroup<u8, u8>);
+    // As the future in it.
+    send_and_sync!(Cooperative<u8>);
+    neither!(Cooperative<Rc<u8>>);
     neither!(JoinHandle<Rc<u8>>, Shield<Rc<u8>>, Detached<Rc<u8>, u8>, TaskGroup<Rc<u8>, u8>);
 }
 
