@@ -33,13 +33,18 @@ const IDS: &[(&str, &[RangeInclusive<u32>])] = &[
 const NOT_YET: &[(Id, &str)] = &[
     (Id("p", 25), "that wall time adds up: waits are not told apart yet"),
     (Id("p", 26), "that a delay has a name: who held the thread is not kept yet"),
+    (Id("r", 4), "a dropped socket stays in the poll set while a duplicate lives: not mended yet"),
+    (Id("r", 6), "two tasks that wait in one direction of a socket: not mended yet"),
+    (Id("r", 7), "`try_io` and `AsyncFd`: not built yet"),
+    (Id("r", 9), "a short read is taken for a drained socket: not mended yet"),
+    (Id("r", 11), "a signal is registered anew at each wait: not mended yet"),
+    (Id("r", 12), "a connection to a Unix socket with a full backlog: not mended yet"),
+    (Id("v", 7), "the backlog of listeners: not mended yet"),
+    (Id("v", 13), "a watchdog over the loop: not built yet"),
 ];
 
-/// Kinds whose tests are being written: not every id has one.
-const IN_THE_MAKING: &[&str] = &["u", "b", "r", "v"];
-
 fn is_due(id: &Id) -> bool {
-    !IN_THE_MAKING.contains(&id.0) && NOT_YET.iter().all(|(not_yet, _)| not_yet != id)
+    NOT_YET.iter().all(|(not_yet, _)| not_yet != id)
 }
 
 /// The kind, as in [`IDS`], and the number.

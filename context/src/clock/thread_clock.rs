@@ -389,6 +389,23 @@ mod tests {
         clock.stop();
     }
 
+    /// A hypervisor takes the CPU without the kernel's knowledge: the mark stays, and the CPU time is less than the wall time.
+    #[test]
+    fn b22_time_off_the_cpu_that_leaves_the_mark_is_seen_on_every_kernel() {
+        let clock = ThreadClock::new();
+        let rung = clock.start(Clock::Auto, true);
+        if rung == Rung::ThreadTime {
+            return;
+        }
+        clock.footing.set(Some(Footing { rung, blind_to_blocking: false }));
+        let before = clock.now();
+        assert!(crate::clock::thread_time::nap(1_000_000));
+        clock.mark.arm();
+        let after = clock.now();
+        assert!(after.broken && after.cpu - before.cpu < 1_000_000);
+        clock.stop();
+    }
+
     #[test]
     fn an_old_anchor_and_a_long_slice_are_read_anew() {
         let clock = ThreadClock::new();

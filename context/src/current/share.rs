@@ -400,8 +400,9 @@ mod tests {
         assert!(!child.status.success());
     }
 
+    /// Miri looks at the provenance of the share that is made here.
     #[test]
-    fn a_frame_between_polls_keeps_what_was_current() {
+    fn u8_a_frame_between_polls_keeps_what_was_current() {
         let (share, id) = polled("kept by a frame");
         Context::root("other").scope(|| drop(share));
         assert_eq!(Context::current().id().as_u64(), id);
