@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 /// While it lives, this thread is an event loop: between polls its CPU goes to the account `(runtime)`.
 ///
-/// Not `Send`. It is put right and reported like an [`Entered`](crate::Entered) if it is forgotten, dropped out of order or
+/// Not `Send`. It is put right and reported like an [`Entered`] if it is forgotten, dropped out of order or
 /// carried out of the poll or closure in which the loop was entered.
 #[must_use = "the loop's account is current only while the guard lives"]
 pub struct LoopGuard {

@@ -69,6 +69,7 @@ pub(crate) struct Core {
     /// `shutdown` was asked for.
     pub(crate) stopping: Cell<bool>,
     /// Where the last panic on this thread came from, if somebody notes that.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only the server asks"))]
     pub(crate) panicked: Cell<Option<&'static Location<'static>>>,
     /// The last to be dropped: from then on another runtime may have the index.
     pub(crate) inbox: Inbox,

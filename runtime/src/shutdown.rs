@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Every context that has a task here, and the one of `block_on`'s future, is cancelled with [`Reason::Shutdown`], from
 /// its root down. Whoever waits for a cancellation ([`Context::cancelled`], `cancellable`, a server) can end in order.
 /// After `patience` the tasks that are left are dropped, each in its own context, and reported as
-/// [`ReportKind::Straggler`]. `block_on` itself ends when its own future does. A second call changes nothing.
+/// [`ReportKind::Straggler`](context::ReportKind::Straggler). `block_on` itself ends when its own future does. A second call changes nothing.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
