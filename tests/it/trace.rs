@@ -48,6 +48,16 @@ impl Drop for Noted {
     }
 }
 
+/// Waits for ever, with a waker at hand: what waits without one is an orphan, whenever a turn of the loop ends.
+pub(crate) async fn wait_with_waker<T>() -> T {
+    let mut kept = None;
+    std::future::poll_fn(move |cx| {
+        kept = Some(cx.waker().clone());
+        std::task::Poll::Pending
+    })
+    .await
+}
+
 /// Panics, without the noise of a panic hook.
 pub(crate) fn panic_quietly(text: &'static str) -> ! {
     std::panic::resume_unwind(Box::new(text))

@@ -1,6 +1,7 @@
 //! P2: a task's context is current whenever the runtime polls the task or drops it.
 
 use crate::books::on_own_thread;
+use crate::trace::wait_with_waker;
 use crate::trace::{Noted, PanicOnDrop, Trace, panic_quietly};
 use crate::watch::Watch;
 use context::{Context, ReportKind};
@@ -19,7 +20,7 @@ fn noisy(trace: &Trace) -> impl Future<Output = ()> + use<> {
         trace.note("first poll");
         yield_now().await;
         trace.note("second poll");
-        pending().await
+        wait_with_waker().await
     }
 }
 
