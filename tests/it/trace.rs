@@ -50,9 +50,10 @@ impl Drop for Noted {
 
 /// Waits for ever, with a waker at hand: what waits without one is an orphan, whenever a turn of the loop ends.
 pub(crate) async fn wait_with_waker<T>() -> T {
-    let mut kept = None;
+    let mut kept = Vec::new();
     std::future::poll_fn(move |cx| {
-        kept = Some(cx.waker().clone());
+        kept.truncate(0);
+        kept.push(cx.waker().clone());
         std::task::Poll::Pending
     })
     .await
